@@ -1,0 +1,1 @@
+"""Deep-RL learners, one file each, and their environments."""

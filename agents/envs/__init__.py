@@ -1,0 +1,1 @@
+"""Environments as tensors, and adapters to Gymnasium."""

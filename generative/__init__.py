@@ -1,0 +1,1 @@
+"""Generative learners, their data and their metrics."""

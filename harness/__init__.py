@@ -1,0 +1,1 @@
+"""The core: experiments, trials, cohorts, ledger, checkpoints, workers and the driver."""

@@ -1,0 +1,1 @@
+"""Data sets: found where packages put them, each with a card."""

@@ -1,0 +1,182 @@
+"""The learner contract: the code that trains a cohort. Authors write `start`, `advance`, `evaluate` and `network`.
+
+The state is ONE tree (nested dicts) of tensors with the lane axis first, plus the common progress; from it the harness
+derives saving, restoring, moving, ending and copying lanes. A new learner is one file and one line in `BUILTIN`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness import randomness
+from harness.spec import LearnerConfig, Score
+from nets.lanes import Execution
+
+__all__ = ["BUILTIN", "LaneError", "Lanes", "Learner", "Media", "Metrics", "State", "learner_class", "learner_names"]
+
+State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": int64 [K]
+Metrics = Mapping[str, Tensor]  # name -> [K]
+
+BUILTIN: dict[str, str] = {
+    "ppo": "agents.ppo:PPO",
+    "gan": "generative.gan:GAN",
+    "classifier": "supervised.classifier:Classifier",
+    "function": "harness.function:FunctionLearner",
+}
+
+
+class LaneError(Exception):
+    """Ends some lanes (they FAIL) and lets the others go on.
+
+    Args:
+        lanes: indices of the lanes that cannot go on.
+        reason: one sentence.
+    """
+
+    def __init__(self, lanes: Sequence[int], reason: str) -> None:
+        super().__init__(reason)
+        self.lanes = tuple(lanes)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Media:
+    """Something to look at: written to the run folder, shown on the page and in W&B.
+
+    Attributes:
+        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "points" (data: float [N, 2] samples, `reference` the real
+            ones [M, 2]) or "matrix" (data: [R, C] counts, rows are the truth).
+        data: the array.
+        reference: for "points", the data's own points; for "image", real images beside the samples.
+        labels: names of rows and columns of a matrix.
+        caption: one sentence.
+    """
+
+    kind: Literal["image", "points", "matrix"]
+    data: np.ndarray
+    reference: np.ndarray | None = None
+    labels: tuple[str, ...] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The lanes of a cohort: who they are (configuration, seed) and how they are executed.
+
+    Attributes:
+        configs: one resolved configuration a lane; they differ in PerLane fields only.
+        seeds: one trial seed a lane.
+        execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
+    """
+
+    configs: tuple[Any, ...]
+    seeds: tuple[int, ...]
+    execution: Execution = field(default_factory=Execution)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def config(self) -> Any:
+        """The first lane's configuration, for the fields that are the cohort's shape."""
+        return self.configs[0]
+
+    def per_lane(self, name: str) -> Tensor:
+        """A PerLane field as a tensor [K] of the execution's dtype on its device."""
+        return self.execution.tensor(np.array([getattr(c, name) for c in self.configs], dtype=np.float64))
+
+    def noise(self, purpose: str, progress: int, shape: Sequence[int], kind: randomness.Kind = "normal") -> Tensor:
+        """Noise [K, *shape] of the execution's dtype on its device; lane k's depends on its seed alone."""
+        return self.execution.tensor(randomness.noise(self.seeds, purpose, progress, shape, kind, dtype="float64"))
+
+    def generators(self, purpose: str, progress: int = 0) -> list[np.random.Generator]:
+        """One numpy generator a lane."""
+        return [randomness.generator(seed, purpose, progress) for seed in self.seeds]
+
+    def init_seeds(self, purpose: str) -> list[int]:
+        """One seed a lane for initialising networks (`Execution.stack`)."""
+        return [randomness.derive_seed(seed, purpose) for seed in self.seeds]
+
+
+class Learner:
+    """Trains one cohort. A learner object belongs to one cohort; `start` is always called first."""
+
+    Config: ClassVar[type[LearnerConfig]]
+    unit: ClassVar[str]  # "env_steps", "images", "tokens", "rows", "steps"
+    score: ClassVar[Score]
+    version: ClassVar[int] = 1  # raised when its numbers change
+    foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
+
+    chunk: int = 1  # progress of one `advance`; set in `start`
+    lanes: Lanes
+
+    def start(self, lanes: Lanes) -> State:
+        """Builds networks and data, sets `self.lanes` and `self.chunk`, returns the state at progress 0.
+
+        The state is nested dicts of tensors, lane axis first, with "progress": int64 [K] zeros and
+        "alive": bool [K] ones. Calling it with the same lanes gives the same state, bit for bit.
+        """
+        raise NotImplementedError
+
+    def advance(self, state: State) -> Metrics:
+        """Trains one chunk: changes `state` (progress rises by `chunk` in every lane) and returns metrics [K]."""
+        raise NotImplementedError
+
+    def evaluate(self, state: State) -> Metrics:
+        """Scores of every lane, [K] or [K, episodes]; changes nothing. Contains `score.name` (and `score.select`)."""
+        raise NotImplementedError
+
+    def network(self, state: State, lane: int) -> nn.Module:
+        """One ordinary network on the CPU with that lane's weights: for explaining, serving, transfer."""
+        raise NotImplementedError
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """Optional: things to look at, by name."""
+        return {}
+
+
+def learner_names() -> list[str]:
+    """Names of all registered learners: the built-in ones and entry points of group `seedbed.learners`."""
+    return sorted({*BUILTIN, *(e.name for e in entry_points(group="seedbed.learners"))})
+
+
+def learner_class(name: str) -> type[Learner]:
+    """The learner registered under a name.
+
+    Raises:
+        KeyError: no learner has that name.
+    """
+    target = BUILTIN.get(name)
+    if target is None:
+        found = [e for e in entry_points(group="seedbed.learners") if e.name == name]
+        if not found:
+            raise KeyError(name)
+        target = found[0].value
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def tree_map(function: Callable[[Tensor], Any], tree: Any) -> Any:
+    """Applies a function to every tensor of nested dicts."""
+    if isinstance(tree, dict):
+        return {key: tree_map(function, value) for key, value in tree.items()}
+    return function(tree)
+
+
+def select(state: State, index: Sequence[int]) -> State:
+    """The state of the lanes `index` (repeats copy lanes): an index_select on every tensor."""
+    chosen = torch.as_tensor(list(index), dtype=torch.long)
+    return tree_map(lambda t: t.index_select(0, chosen.to(t.device)).clone(), state)
+
+
+def progress_of(state: State) -> int:
+    """The cohort's common progress."""
+    return int(state["progress"][0])

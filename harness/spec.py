@@ -1,0 +1,123 @@
+"""Trials as data: a learner's typed configuration, its seed and the identity that follows from them.
+
+A run is data: frozen, typed, and equal runs have equal ids. This module needs pydantic and nothing of torch, so that
+`seedbed plan` stays quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["LearnerConfig", "PerLane", "PerLaneFloat", "Resources", "Score", "Trial", "canonical", "trial_id"]
+
+
+@dataclass(frozen=True)
+class PerLane:
+    """Marks a configuration field that may differ between the lanes of one cohort (it becomes a tensor [K])."""
+
+
+PerLaneFloat = Annotated[float, PerLane()]
+
+
+class Resources(BaseModel):
+    """Where and how a trial is computed: never part of its identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: int = Field(1, ge=1, description="CPU threads of the worker that trains the cohort")
+    gpus: float = Field(0.0, ge=0, description="GPUs of the worker; a fraction shares one")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:INDEX")
+    mode: Literal["auto", "eager", "compiled", "loop"] = Field(
+        "auto", description="how lanes are executed: vmapped eagerly, vmapped and compiled, or one after another"
+    )
+    lanes: int = Field(64, ge=1, description="largest number of lanes in one cohort")
+
+
+class LearnerConfig(BaseModel):
+    """What every learner's configuration has; a learner adds its own fields, one line of description each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    report_every: int = Field(0, ge=0, description="progress between two reports; 0 is a fiftieth of the budget")
+    evaluate_every: int = Field(0, ge=0, description="progress between two evaluations; 0 is a tenth of the budget")
+    checkpoint_every: int = Field(0, ge=0, description="progress between two checkpoints; 0 is a tenth of the budget")
+
+    @property
+    def budget(self) -> int:
+        """How far a trial trains, in the learner's unit of progress."""
+        raise NotImplementedError
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """Names of the data sets (harness.data) whose sha256 is part of the trial's identity."""
+        return ()
+
+    @property
+    def seconds_per_progress(self) -> float:
+        """A rough cost of one unit of progress of one lane on one CPU, for `seedbed plan` before anything was measured."""
+        return 1e-4
+
+    @classmethod
+    def per_lane_fields(cls) -> tuple[str, ...]:
+        """Names of the fields marked PerLane."""
+        return tuple(
+            name for name, info in cls.model_fields.items() if any(isinstance(m, PerLane) for m in info.metadata)
+        )
+
+
+@dataclass(frozen=True)
+class Score:
+    """The headline metric of a learner.
+
+    Attributes:
+        name: key of `evaluate`'s result.
+        direction: "max" or "min".
+        worst: what a diverged trial counts as.
+        select: metric by whose best value the best network is kept and the score is read (e.g. validation
+            accuracy); None reads the score at the last evaluation.
+        select_direction: direction of `select`.
+    """
+
+    name: str
+    direction: Literal["max", "min"]
+    worst: float
+    select: str | None = None
+    select_direction: Literal["max", "min"] = "max"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One learner, one fully resolved configuration, one seed."""
+
+    id: str
+    learner: str
+    version: int
+    config: dict[str, Any]  # fully resolved, JSON values only
+    seed: int
+    label: str  # short, for people: the learner and what the grid varies, e.g. "classifier net.kind=cnn"
+    resources: Resources = field(default_factory=Resources)
+    entry: int = 0  # index in the experiment file's `trials`
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def trial_id(learner: str, version: int, config: dict[str, Any], seed: int, data: dict[str, str]) -> str:
+    """A trial's identity: the first 16 hex digits of the sha256 over what decides its numbers.
+
+    Args:
+        learner: registered name.
+        version: the learner's version, raised when its numbers change.
+        config: fully resolved configuration without budget-free fields (resources, names).
+        seed: the trial's seed.
+        data: data set name -> sha256.
+    """
+    key = {"learner": learner, "version": version, "config": config, "seed": seed, "data": data}
+    return hashlib.sha256(canonical(key).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Trackers: files alone, W&B offline, W&B online."""

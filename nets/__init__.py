@@ -1,0 +1,1 @@
+"""Neural building blocks and lanes: torch and nothing of ours."""
