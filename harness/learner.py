@@ -115,8 +115,21 @@ class Learner:
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
 
+    paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
+
     chunk: int = 1  # progress of one `advance`; set in `start`
+    budget: int = 0  # where training ends; 0 takes the configuration's
     lanes: Lanes
+
+    @classmethod
+    def score_of(cls, config: Any) -> Score:
+        """The headline metric for a configuration; most learners have one for all."""
+        return cls.score
+
+    @classmethod
+    def lanes_hint(cls, config: Any) -> str:
+        """What suits this configuration on a CPU: "vmap" (small networks) or "loop" (convolutions)."""
+        return "vmap"
 
     def start(self, lanes: Lanes) -> State:
         """Builds networks and data, sets `self.lanes` and `self.chunk`, returns the state at progress 0.
@@ -141,6 +154,17 @@ class Learner:
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
         return {}
+
+    def checkpointed(self, state: State) -> None:
+        """Called right after every checkpoint and after restoring one: foreign environments are reset here."""
+
+    def save(self, state: State) -> Any:
+        """Foreign learners: a tree of tensors, arrays and JSON values (see harness.checkpoint.pack)."""
+        raise NotImplementedError
+
+    def load(self, tree: Any) -> State:
+        """Foreign learners: takes back what `save` gave."""
+        raise NotImplementedError
 
 
 def learner_names() -> list[str]:
