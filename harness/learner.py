@@ -158,6 +158,22 @@ class Learner:
     def checkpointed(self, state: State) -> None:
         """Called right after every checkpoint and after restoring one: foreign environments are reset here."""
 
+    def close(self) -> None:
+        """The worker lets go of the cohort: environments and threads of one's own end here."""
+
+    @property
+    def finished(self) -> bool:
+        """Paced learners: whether training is over."""
+        raise NotImplementedError
+
+    def due(self, what: str) -> bool:
+        """Paced learners: whether "evaluate" or "checkpoint" is due at this boundary."""
+        raise NotImplementedError
+
+    def drain(self) -> list[tuple[int, dict[str, float]]]:
+        """Paced learners: lines of metrics since the last call, (progress, metrics) each."""
+        raise NotImplementedError
+
     def save(self, state: State) -> Any:
         """Foreign learners: a tree of tensors, arrays and JSON values (see harness.checkpoint.pack)."""
         raise NotImplementedError

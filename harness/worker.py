@@ -54,11 +54,13 @@ class Worker:
         run = self._run
         report = self._guarded(run.job.cohort, lambda: run.advance(decision))
         if report.kind != "boundary":
-            self._run = None
+            self.close()
         return report
 
     def close(self) -> None:
         """Lets go of the cohort; what is not in a checkpoint is forgotten."""
+        if self._run is not None:
+            self._run.learner.close()
         self._run = None
 
     def _open(self, job: Job) -> Report:
@@ -187,7 +189,8 @@ class _CohortRun:
         for lane, (state, reason) in decision.end.items():
             self._end(lane, state, reason)
         if decision.stop and self.alive:
-            self._save()
+            if not self.learner.paced:  # a user's function is saved where it asks for it
+                self._save()
             return self.report("stopped")
         if not self.alive:
             return self.report("done")
