@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness import randomness
 from harness.spec import LearnerConfig, Score
-from nets.lanes import Execution
+from nets.lanes import Execution, Work
 
 __all__ = ["BUILTIN", "LaneError", "Lanes", "Learner", "Media", "Metrics", "State", "learner_class", "learner_names"]
 
@@ -127,9 +127,9 @@ class Learner:
         return cls.score
 
     @classmethod
-    def lanes_hint(cls, config: Any) -> str:
-        """What suits this configuration on a CPU: "vmap" (small networks) or "loop" (convolutions)."""
-        return "vmap"
+    def work(cls, config: Any, lanes: int) -> Work:
+        """What a cohort of so many lanes is expected to cost, for the choice of how lanes are executed."""
+        return Work(eager_seconds=config.seconds_per_progress * config.budget * lanes)
 
     def start(self, lanes: Lanes) -> State:
         """Builds networks and data, sets `self.lanes` and `self.chunk`, returns the state at progress 0.

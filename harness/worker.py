@@ -106,13 +106,10 @@ class _CohortRun:
         configs = tuple(cls.Config.model_validate(t.config) for t in job.trials)
         self.score = cls.score_of(configs[0])
         resources = job.trials[0].resources
-        seconds = configs[0].seconds_per_progress * configs[0].budget * len(configs)
-        if job.mode is None:
-            mode, why = choose_mode(resources.mode, seconds, cls.lanes_hint(configs[0]))
-            self.notes.append(f"lanes run {mode}: {why}")
-        else:
-            mode = job.mode
         device = resolve_device(resources.device)
+        mode, why = choose_mode(job.mode or resources.mode, cls.work(configs[0], len(configs)), device)
+        if job.mode is None and not cls.foreign:
+            self.notes.append(f"lanes run {mode}: {why}")
         execution = Execution(mode=mode, device=device, dtype=getattr(torch, job.dtype))
         self.lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution)
         self.learner: Learner = cls()
