@@ -144,8 +144,8 @@ def iqm_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stratified percentile bootstrap of the IQM over axis 0: seeds are redrawn within their stratum.
 
-    Without strata (one task) the redrawn ranks are the same for every column, and the IQM of a redrawn sample is
-    a weighted sum of the sorted values; one matrix of weights then serves all columns.
+    Without strata (one task) the redrawn ranks are the same for every column, and the IQM of a redrawn sample
+    is a weighted sum of the sorted values; one matrix of weights then serves all columns.
 
     Args:
         values: [n] or [n, columns], n >= 2, finite.
@@ -216,8 +216,8 @@ def thin(count: int, most: int) -> np.ndarray:
 def pool_lines(lines: Sequence[tuple[Any, Any]], most: int = 500) -> Pooled:
     """Several seeds' curves as one line with a 95 % band.
 
-    A line is interpolated between its own points and not carried beyond them: a lane that ended early leaves the
-    pool there, and `n` says so. Points whose value is not finite are left out.
+    A line is interpolated between its own points and not carried beyond them: a lane that ended early leaves
+    the pool there, and `n` says so. Points whose value is not finite are left out.
 
     Args:
         lines: (progress [p], values [p]) a seed, progress strictly increasing; one value at least is finite.
@@ -260,8 +260,8 @@ def group_trials(
 ) -> list[Group]:
     """The trials of the same learner and label, in order of first appearance, with what their scores say.
 
-    Done trials count with their score, diverged ones with the learner's worst; planned, running, pruned, failed
-    and stopped ones do not count.
+    Done trials count with their score, diverged ones with the learner's worst; planned, running, pruned,
+    failed and stopped ones do not count.
 
     Args:
         trials: ledger rows (id, learner, label, seed, state, score).

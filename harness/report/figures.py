@@ -1,7 +1,7 @@
 """Figures as plotly JSON: pure functions of plain lists and arrays, for the page and for W&B.
 
-Colours are those of the light scheme; `RECOLOUR` maps every one of them to its partner in the dark scheme. Both palettes
-were chosen so that neighbours stay apart under the common colour-vision deficiencies (tests/harness/test_report.py).
+Colours are those of the light scheme; `RECOLOUR` maps every one of them to its partner in the dark scheme.
+Both palettes keep labels apart under the common colour-vision deficiencies (measured in test_report.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RAMP = {
     "light": ("#f5f7f9", "#c5d9eb", "#7fb0da", "#337fbe", "#0f4c81"),
     "dark": ("#1d2127", "#20405e", "#2b679c", "#4f9adb", "#b5dcff"),
 }
-FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Inter, Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MOST_POINTS = 1000
 
 
@@ -189,8 +189,7 @@ def matrix_figure(counts: Any, labels: Sequence[str] = (), caption: str = "") ->
     table = np.asarray(counts, dtype=np.float64)
     total = table.sum(axis=1, keepdims=True)
     share = np.divide(table, total, out=np.zeros_like(table), where=total > 0)
-    rows = [str(k) for k in labels] or [str(k) for k in range(table.shape[0])]
-    columns = [str(k) for k in labels] or [str(k) for k in range(table.shape[1])]
+    rows, columns = (list(labels) if len(labels) == k else [str(i) for i in range(k)] for k in table.shape)
     stops = np.linspace(0, 1, len(RAMP["light"])).tolist()
     heat = {
         "type": "heatmap",

@@ -62,7 +62,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def column(rows: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """(progress, values) of one metric, NaN where it is null or not a number; boundaries without it are left out."""
+    """(progress, values) of one metric: NaN where it is null, boundaries without it left out."""
     pairs = [(row["progress"], row[name]) for row in rows if name in row]
     numbers = [float(v) if isinstance(v, int | float) else math.nan for _, v in pairs]
     return [float(p) for p, _ in pairs], numbers
