@@ -9,7 +9,7 @@ ARGS ?=
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 # an interrupted first call leaves a venv without pip
 HAVE_PIP = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 
