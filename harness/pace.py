@@ -1,0 +1,48 @@
+"""Boundaries: the progress values at which a worker reports, evaluates or checkpoints. Only there can a run stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.spec import LearnerConfig
+
+__all__ = ["Pace"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The rhythm of a cohort; every number is a multiple of the learner's chunk.
+
+    Attributes:
+        budget: where training ends.
+        report, evaluate, checkpoint: progress between two of each.
+    """
+
+    budget: int
+    report: int
+    evaluate: int
+    checkpoint: int
+
+    @classmethod
+    def of(cls, config: LearnerConfig, chunk: int, budget: int) -> Pace:
+        """Rounds the configuration's boundaries up to whole chunks; 0 stands for a share of the budget."""
+
+        def whole(progress: float) -> int:
+            return max(1, -(-int(progress) // chunk)) * chunk
+
+        return cls(
+            budget=whole(budget),
+            report=whole(config.report_every or budget / 50),
+            evaluate=whole(config.evaluate_every or budget / 10),
+            checkpoint=whole(config.checkpoint_every or budget / 10),
+        )
+
+    def next(self, progress: int) -> int:
+        """The first boundary after `progress`."""
+        steps = (self.report, self.evaluate, self.checkpoint)
+        return min(self.budget, *((progress // step + 1) * step for step in steps))
+
+    def due(self, what: str, progress: int) -> bool:
+        """Whether `what` ("evaluate" or "checkpoint") is due at a boundary; both are at the end."""
+        step = self.evaluate if what == "evaluate" else self.checkpoint
+        return progress >= self.budget or progress % step == 0
