@@ -43,7 +43,7 @@ def quiet_environment() -> dict[str, str]:
     wanted = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_CLIENT_MAX_RETRIES": "1",  # a dead server is noticed in seconds; five retries are minutes
+        "PREFECT_CLIENT_MAX_RETRIES": "2",  # a dead server is noticed in seconds; five retries are minutes
         "PREFECT_API_REQUEST_TIMEOUT": "10",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",  # our logs are files
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -144,6 +144,7 @@ def client_settings(server: PrefectServer) -> dict[str, str]:
         "PREFECT_API_URL": server.api_url,
         "PREFECT_API_AUTH_STRING": server.auth,
         "PREFECT_HOME": str(server.home),
+        "PREFECT_CLIENT_MAX_RETRIES": os.environ.get("PREFECT_CLIENT_MAX_RETRIES", "0"),  # one process, one machine
     }
 
 

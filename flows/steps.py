@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.stopping import Stopper
 from harness.driver import Driver
 from harness.experiment import Experiment, load_experiment
-from harness.ledger import Ledger, ledger_url
+from harness.ledger import BusyError, Ledger
 
-__all__ = ["Options", "Steps", "summary_of"]
+__all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -26,7 +29,7 @@ class Options:
     executor: str = "ray"
     ray_address: str | None = None
     tracker: str = "auto"
-    workers: int | None = None
+    workers: int = 0
     retry_failed: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -34,33 +37,36 @@ class Options:
         return asdict(self)
 
 
-@dataclass
 class Steps:
-    """One run of one experiment.
+    """One run of one experiment; a step that was done is not done again.
 
     Args:
         experiment: what to run.
         options: how.
+
+    Attributes:
         listeners: called with every event of the driver.
+        error: what a step raised, so that it is not mistaken for an error of Prefect's.
     """
 
-    experiment: Experiment
-    options: Options
-    listeners: list[Listener] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.root = Path(self.options.root).resolve()
+    def __init__(self, experiment: Experiment, options: Options) -> None:
+        self.experiment = experiment
+        self.options = options
+        self.root = Path(options.root).resolve()
+        self.listeners: list[Listener] = []
+        self.error: BaseException | None = None
         self._results: dict[str, Any] = {}
         self.driver = Driver(
-            self.experiment,
+            experiment,
             self.root,
-            executor=self.options.executor,
-            ray_address=self.options.ray_address,
-            tracker=self.options.tracker,
-            workers=self.options.workers,
-            retry_failed=self.options.retry_failed,
+            executor=options.executor,
+            ray_address=options.ray_address,
+            workers=options.workers,
+            retry_failed=options.retry_failed,
             on_event=self._hear,
         )
+        self.stopper = Stopper(self.driver.request_stop, self.note)
+        self._starting: threading.Thread | None = None
 
     @classmethod
     def load(cls, file: str | Path, overrides: Sequence[str], options: Options) -> Steps:
@@ -71,7 +77,33 @@ class Steps:
         """
         return cls(load_experiment(file, overrides), options)
 
+    def check_free(self) -> None:
+        """Looks whether another process runs this experiment, before anything is started.
+
+        Raises:
+            BusyError: one does.
+        """
+        row = self.driver.ledger.experiment(self.experiment.name)
+        if row is not None and row["alive"] and row["pid"] != os.getpid():
+            raise BusyError(
+                f"experiment {row['name']} is being run by process {row['pid']} on {row['host']}; "
+                f"wait for it, or stop it with `seedbed stop {row['name']}`"
+            )
+
+    def start_workers(self) -> None:
+        """Starts workers in a thread, so that they import torch while Prefect's server starts."""
+        self._starting = threading.Thread(target=self._start_workers, daemon=True)
+        self._starting.start()
+
+    def _start_workers(self) -> None:
+        try:
+            self.driver.start_workers()
+        except Exception as error:  # training meets the same trouble, and tells it
+            self.note(f"workers could not be started ahead of time: {error}")
+
     def _hear(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "cohort":
+            self.stopper.install()  # Ray and Prefect take SIGTERM when they start
         for listener in self.listeners:
             listener(event)
 
@@ -81,7 +113,11 @@ class Steps:
 
     def _once(self, name: str, step: Callable[[], Any]) -> Any:
         if name not in self._results:
-            self._results[name] = step()
+            try:
+                self._results[name] = step()
+            except BaseException as error:
+                self.error = error
+                raise
         return self._results[name]
 
     def plan(self) -> Any:
@@ -90,8 +126,17 @@ class Steps:
 
     def train(self) -> Any:
         """Trains what is due; the outcome is the ledger's."""
-        self.plan()
-        return self._once("train", self.driver.train)
+        return self._once("train", self._train)
+
+    def _train(self) -> Any:
+        if self._starting is not None:
+            self._starting.join()
+        with self.stopper:
+            self.stopper.graceful = True
+            try:
+                return self.driver.train()
+            finally:
+                self.stopper.graceful = False
 
     def summarise(self) -> dict[str, Any]:
         """Reads the ledger and writes `summary.json`."""
@@ -110,9 +155,7 @@ class Steps:
         return self._once("report", self._report)
 
     def _report(self) -> Path:
-        from harness.report import build_page  # plotly and pandas: only now
-
-        return Path(build_page(self.root, self.experiment.name))
+        return build_report(self.root, self.experiment.name)
 
     def rest(self) -> int:
         """Does every step that was not done yet, in order; returns the exit status."""
@@ -129,20 +172,52 @@ def experiment_folder(root: Path, name: str) -> Path:
     return folder
 
 
+def build_report(root: Path, name: str) -> Path:
+    """Builds an experiment's page from the ledger and the run folders.
+
+    Raises:
+        KeyError: the run root has no such experiment.
+    """
+    from harness.report import build_page  # plotly and pandas: only now
+
+    folder = root / "experiments" / name
+    row, trials = read_ledger(root, name)
+    file = folder / "experiment.yaml"
+    facts = {
+        "name": name,
+        "state": row["state"],
+        "started": row["created"],
+        "finished": row["updated"],
+        "text": file.read_text() if file.exists() else "",
+    }
+    return build_page(facts, trials, root, folder / "page.html")
+
+
+def read_ledger(root: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An experiment's row and its trials'.
+
+    Raises:
+        KeyError: the run root has no such experiment.
+    """
+    if not (root / "ledger.sqlite").exists():
+        raise KeyError(name)
+    ledger = Ledger(root / "ledger.sqlite")
+    try:
+        row = ledger.experiment(name)
+        if row is None:
+            raise KeyError(name)
+        return row, ledger.trials(name)
+    finally:
+        ledger.close()
+
+
 def summary_of(root: Path, name: str) -> dict[str, Any]:
     """The object that `seedbed run --json` and `seedbed status --json` print.
 
     Raises:
         KeyError: the run root has no such experiment.
     """
-    ledger = Ledger(ledger_url(root))
-    try:
-        row = ledger.experiment(name)
-        if row is None:
-            raise KeyError(name)
-        trials = ledger.trials(name)
-    finally:
-        ledger.close()
+    row, trials = read_ledger(root, name)
     return {
         "experiment": name,
         "run_root": str(root),
@@ -153,6 +228,8 @@ def summary_of(root: Path, name: str) -> dict[str, Any]:
 
 
 def _trial_json(root: Path, trial: dict[str, Any]) -> dict[str, Any]:
+    score = trial["score"]
+    finite = score is not None and math.isfinite(score)
     return {
         "id": trial["id"],
         "learner": trial["learner"],
@@ -160,6 +237,6 @@ def _trial_json(root: Path, trial: dict[str, Any]) -> dict[str, Any]:
         "seed": trial["seed"],
         "state": trial["state"],
         "attempts": trial["attempts"],
-        "score": {"name": trial["score_name"], "value": trial["score"]},
+        "score": {"name": trial["score_name"], "value": score if finite else None},
         "folder": str(root / "trials" / trial["id"]),
     }
