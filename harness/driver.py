@@ -7,6 +7,7 @@ sent. The outcome of an experiment is what the ledger says, whoever started the 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,10 @@ from harness import rules
 from harness.checkpoint import write_fence
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
-from harness.learner import learner_class
+from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
-from harness.planning import expected_seconds, plan_cohorts
+from harness.planning import expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker
@@ -28,6 +29,7 @@ from harness.tracking import FilesTracker, Tracker
 __all__ = ["Driver", "Outcome", "Plan"]
 
 Event = dict[str, Any]
+Sources = tuple[tuple[str, tuple[int, ...]], ...]
 HEARTBEAT_SECONDS = 20.0
 
 
@@ -62,7 +64,7 @@ class _Cohort:
     id: str
     trials: tuple[Trial, ...]
     label: str
-    source: tuple[str, tuple[int, ...]] | None = None
+    sources: Sources = ()
     mode: str | None = None
     fence: int = 0
     deaths: int = 0
@@ -137,7 +139,8 @@ class Driver:
         settled = {t.id for t in (*done, *failed)}
         due = [t for t in self.experiment.trials if t.id not in settled]
         rates = self.ledger.rates()
-        cohorts = [(tuple(c), expected_seconds(c, rates)) for c in plan_cohorts(due, self._slots_wanted(due))]
+        planned = plan_cohorts(due, self._slots_wanted(due), rates)
+        cohorts = [(tuple(c), expected_seconds(c, rates)) for c in planned]
         return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts))
 
     @staticmethod
@@ -253,34 +256,35 @@ class Driver:
             ended = {k for k, i in enumerate(row["trials"]) if states[i]["state"] in (*FINAL, "failed")}
             if not lanes:
                 continue
-            source = (row["source"][0], tuple(row["source"][1])) if row["source"] else None
+            sources = tuple((cohort, tuple(index)) for cohort, index in row["sources"])
             if len(lanes) + len(ended - set(lanes)) == len(row["trials"]) and not ended & set(lanes):
                 known = {t.id: t for t in self.experiment.trials}
                 if all(i in known for i in row["trials"]):
                     trials = tuple(known[i] for i in row["trials"])
-                    cohorts.append(_Cohort(row["id"], trials, _label(trials), source, row["mode"], ended=ended))
+                    cohorts.append(_Cohort(row["id"], trials, _label(trials), sources, row["mode"], ended=ended))
                     for k in lanes:
                         del by_id[row["trials"][k]]
                     continue
             trials = tuple(by_id.pop(row["trials"][k]) for k in lanes)
-            cohorts.append(_new_cohort(trials, (row["id"], tuple(lanes)), row["mode"]))
+            cohorts.append(_new_cohort(trials, _sources(row["id"], sources, lanes), row["mode"]))
         rest = [t for t in due if t.id in by_id]
-        cohorts.extend(_new_cohort(tuple(c)) for c in plan_cohorts(rest, slots))
+        cohorts.extend(_new_cohort(tuple(c)) for c in plan_cohorts(rest, slots, self.ledger.rates()))
         return cohorts
 
     def _open(self, slot: int, cohort: _Cohort) -> None:
         ids = [t.id for t in cohort.trials]
         running = [ids[k] for k in cohort.alive]
-        cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.source, running)
+        cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
         write_fence(self.root / "cohorts" / cohort.id, cohort.fence)
         cohort.began = time.monotonic()
         job = Job(
             cohort=cohort.id,
             root=str(self.root),
+            learner=learner_target(cohort.trials[0].learner),
             trials=cohort.trials,
             fence=cohort.fence,
             mode=cohort.mode,
-            source=cohort.source,
+            sources=cohort.sources,
             sys_path=(str(Path.cwd()), str(Path(self.experiment.path).resolve().parent)),
         )
         self._emit(self._cohort_event(cohort, "running"))
@@ -294,6 +298,8 @@ class Driver:
             return self._worker_died(cohort, answer)
         for text in answer.notes:
             self._note(f"{cohort.label}: {text}")
+        if answer.lines and answer.progress > cohort.progress:
+            self._emit(self._report_event(cohort, answer))
         self._results(cohort, answer)
         if answer.kind == "boundary":
             decision = self._decide(cohort, answer)
@@ -303,15 +309,12 @@ class Driver:
         return self._ended(cohort, answer)
 
     def _decide(self, cohort: _Cohort, report: Report) -> Decision:
-        moved = report.progress > cohort.progress
         cohort.progress = report.progress
         if cohort.mode is None:
             cohort.mode = report.mode
             self.ledger.set_cohort(cohort.id, mode=report.mode)
         for trial_id, size in report.committed.items():
             self._tracker.commit(trial_id, size)
-        if report.lines and moved:
-            self._emit(self._report_event(cohort, report))
         score = learner_class(cohort.trials[0].learner).score_of(_config(cohort.trials[0]))
         decision = rules.decide(report, cohort.trials, score)
         if self._stop_at is not None:
@@ -348,7 +351,9 @@ class Driver:
         """A cohort left its worker: finished, stopped, or in trouble."""
         if report.kind == "done":
             rate = report.progress * len(cohort.trials) / report.seconds if report.seconds else None
-            self.ledger.set_cohort(cohort.id, state="done", progress=report.progress, rate=rate)
+            first = cohort.trials[0]
+            shape = shape_key(first, learner_class(first.learner))
+            self.ledger.set_cohort(cohort.id, state="done", progress=report.progress, rate=rate, shape=shape)
             cohort.progress = report.progress
             self._emit(self._cohort_event(cohort, "done"))
             return []
@@ -399,7 +404,7 @@ class Driver:
         for lanes in parts:
             if lanes:
                 trials = tuple(cohort.trials[k] for k in lanes)
-                out.append(_new_cohort(trials, (cohort.id, tuple(lanes)), cohort.mode))
+                out.append(_new_cohort(trials, _sources(cohort.id, cohort.sources, lanes), cohort.mode))
         return out
 
     def _fail(self, cohort: _Cohort, lanes: list[int], reason: str, traceback: str) -> None:
@@ -480,11 +485,14 @@ def _label(trials: Sequence[Trial]) -> str:
     return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
 
 
-def _new_cohort(
-    trials: tuple[Trial, ...], source: tuple[str, tuple[int, ...]] | None = None, mode: str | None = None
-) -> _Cohort:
-    key = "\n".join([*(t.id for t in trials), repr(source)])
-    return _Cohort(hashlib.sha256(key.encode()).hexdigest()[:12], trials, _label(trials), source, mode)
+def _sources(cohort: str, older: Sources, lanes: Sequence[int]) -> Sources:
+    """Where lanes cut from a cohort find their last checkpoint: its own, or those it was itself cut from."""
+    return ((cohort, tuple(lanes)), *((name, tuple(index[k] for k in lanes)) for name, index in older))
+
+
+def _new_cohort(trials: tuple[Trial, ...], sources: Sources = (), mode: str | None = None) -> _Cohort:
+    key = "\n".join([*(t.id for t in trials), repr(sources)])
+    return _Cohort(hashlib.sha256(key.encode()).hexdigest()[:12], trials, _label(trials), sources, mode)
 
 
 def _tracked(trial: Trial, experiment: str) -> dict[str, Any]:

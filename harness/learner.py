@@ -20,7 +20,22 @@ from harness import randomness
 from harness.spec import LearnerConfig, Score
 from nets.lanes import Execution, Work
 
-__all__ = ["BUILTIN", "LaneError", "Lanes", "Learner", "Media", "Metrics", "State", "learner_class", "learner_names"]
+__all__ = [
+    "BUILTIN",
+    "LaneError",
+    "Lanes",
+    "Learner",
+    "Media",
+    "Metrics",
+    "State",
+    "import_learner",
+    "learner_class",
+    "learner_names",
+    "learner_target",
+    "progress_of",
+    "select",
+    "tree_map",
+]
 
 State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": int64 [K]
 Metrics = Mapping[str, Tensor]  # name -> [K]
@@ -188,18 +203,31 @@ def learner_names() -> list[str]:
     return sorted({*BUILTIN, *(e.name for e in entry_points(group="seedbed.learners"))})
 
 
+def learner_target(name: str) -> str:
+    """Where the learner registered under a name is found, as "package.module:Class".
+
+    Raises:
+        KeyError: no learner has that name.
+    """
+    if name in BUILTIN:
+        return BUILTIN[name]
+    found = [e.value for e in entry_points(group="seedbed.learners") if e.name == name]
+    if not found:
+        raise KeyError(name)
+    return found[0]
+
+
 def learner_class(name: str) -> type[Learner]:
     """The learner registered under a name.
 
     Raises:
         KeyError: no learner has that name.
     """
-    target = BUILTIN.get(name)
-    if target is None:
-        found = [e for e in entry_points(group="seedbed.learners") if e.name == name]
-        if not found:
-            raise KeyError(name)
-        target = found[0].value
+    return import_learner(learner_target(name))
+
+
+def import_learner(target: str) -> type[Learner]:
+    """The learner class that a target "package.module:Class" names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

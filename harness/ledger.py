@@ -78,8 +78,9 @@ _cohorts = sa.Table(
     sa.Column("state", sa.String, default="planned"),
     sa.Column("fence", sa.Integer, default=0),
     sa.Column("mode", sa.String),
-    sa.Column("source", sa.JSON),
+    sa.Column("sources", sa.JSON),
     sa.Column("progress", sa.BigInteger, default=0),
+    sa.Column("shape", sa.String),
     sa.Column("rate", sa.Float),
     sa.Column("updated", sa.Float),
 )
@@ -241,7 +242,7 @@ class Ledger:
 
     # -- cohorts and decisions ---------------------------------------------------------------------------------------
 
-    def open_cohort(self, cohort: str, experiment: str, trials: Sequence[str], source: Any, running: Sequence[str]) -> int:
+    def open_cohort(self, cohort: str, experiment: str, trials: Sequence[str], sources: Any, running: Sequence[str]) -> int:
         """Marks a cohort and its running trials, counts the attempt; returns the new fence number."""
         now = time.time()
         with self._engine.begin() as c:
@@ -249,7 +250,7 @@ class Ledger:
             fence = (row["fence"] if row else 0) + 1
             values = {"experiment": experiment, "state": "running", "fence": fence, "updated": now}
             if row is None:
-                c.execute(_cohorts.insert().values(id=cohort, trials=list(trials), source=source, **values))
+                c.execute(_cohorts.insert().values(id=cohort, trials=list(trials), sources=sources, **values))
             else:
                 c.execute(_cohorts.update().where(_cohorts.c.id == cohort).values(**values))
             for lane, trial in enumerate(trials):
@@ -271,10 +272,10 @@ class Ledger:
             return [dict(r) for r in c.execute(query.order_by(_cohorts.c.id)).mappings()]
 
     def rates(self) -> dict[str, float]:
-        """Measured rates of ended cohorts: first trial's id -> progress * lanes per second."""
-        query = sa.select(_cohorts.c.trials, _cohorts.c.rate).where(_cohorts.c.rate.is_not(None))
+        """Measured rates of ended cohorts, progress x lanes per second by shape key; the newest counts."""
+        query = sa.select(_cohorts.c.shape, _cohorts.c.rate).where(_cohorts.c.rate.is_not(None))
         with self._engine.connect() as c:
-            return {trial: rate for trials, rate in c.execute(query) for trial in trials}
+            return {shape: rate for shape, rate in c.execute(query.order_by(_cohorts.c.updated))}
 
     def decide(self, cohort: str, rows: Sequence[tuple[str | None, str, str]], progress: int) -> None:
         """Writes decisions, (trial, kind, reason) each, before they are sent."""

@@ -17,20 +17,22 @@ class Job:
     Attributes:
         cohort: its id.
         root: the run root.
+        learner: where its learner is found, "package.module:Class".
         trials: one a lane, in lane order.
         fence: the only number under which this worker may commit.
         mode: execution mode recorded earlier, or None: the worker chooses.
-        source: cohort whose last checkpoint to start from when this one has none, with the lanes to take of it.
-        budget_seconds: expected seconds, for the choice of the mode.
+        sources: cohorts whose last checkpoint to start from when this one has none, the first that has one counts,
+            with the lanes to take of it.
         sys_path: folders to import a user's own code from.
     """
 
     cohort: str
     root: str
+    learner: str
     trials: tuple[Trial, ...]
     fence: int
     mode: str | None = None
-    source: tuple[str, tuple[int, ...]] | None = None
+    sources: tuple[tuple[str, tuple[int, ...]], ...] = ()
     sys_path: tuple[str, ...] = ()
     dtype: str = "float32"
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from harness import checkpoint
-from harness.learner import LaneError, Lanes, Learner, learner_class, select
+from harness.learner import LaneError, Lanes, Learner, import_learner, select
 from harness.messages import Decision, Job, Report
 from harness.pace import Pace
 from harness.runfolder import RunFolder, facts
@@ -102,7 +102,7 @@ class _CohortRun:
         self.interrupt = interrupt
         self.folder = Path(job.root) / "cohorts" / job.cohort
         self.notes: list[str] = []
-        cls = learner_class(job.trials[0].learner)
+        cls = import_learner(job.learner)
         configs = tuple(cls.Config.model_validate(t.config) for t in job.trials)
         self.score = cls.score_of(configs[0])
         resources = job.trials[0].resources
@@ -135,11 +135,8 @@ class _CohortRun:
 
     def _restore(self) -> dict[str, int]:
         """Takes the last good checkpoint, of this cohort or of the one it was cut from; returns the committed bytes."""
-        found = self._last_good(self.folder)
-        if found is not None:
-            return self._take(found, tuple(range(len(self.lanes))))
-        if self.job.source is not None:
-            cohort, index = self.job.source
+        own = ((self.job.cohort, tuple(range(len(self.lanes)))),)
+        for cohort, index in own + self.job.sources:
             found = self._last_good(self.folder.parent / cohort)
             if found is not None:
                 return self._take(found, index)

@@ -86,7 +86,9 @@ class Execution:
         params = {name: p.detach().clone() for name, p in params.items()}
         return networks[0].to("meta"), params, dict(buffers)
 
-    def each(self, function: Callable, in_dims: int | tuple[int | None, ...] = 0) -> Callable:
+    def each(
+        self, function: Callable, in_dims: int | tuple[int | None, ...] = 0, rare: bool = False
+    ) -> Callable:
         """Turns a function of one trial into one of K: every argument and result gains a leading lane axis.
 
         The function is pure: it changes none of its arguments and draws no random numbers. Call `each` once and keep
@@ -95,11 +97,12 @@ class Execution:
         Args:
             function: of trees of tensors; returns a tree of tensors.
             in_dims: 0 for arguments with a lane axis, None for those all lanes share (one entry an argument).
+            rare: called too seldom to be worth compiling (evaluation).
         """
         if self.mode == "loop":
             return _one_after_another(function, in_dims)
         batched = torch.vmap(function, in_dims=in_dims)
-        if self.mode == "compiled":
+        if self.mode == "compiled" and not rare:
             return torch.compile(batched, fullgraph=True, dynamic=False)
         return batched
 

@@ -1,0 +1,114 @@
+"""The leaderboard: one board a learner, one entry a label, with the seeds drawn as a strip of dots."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.report import text
+from harness.statistics import Group
+
+__all__ = ["boards", "strip"]
+
+MARGIN = 4.0  # per cent of the strip kept free at each side
+STATES = ("done", "diverged", "running", "planned", "stopped", "pruned", "failed")
+
+
+def boards(
+    groups: Sequence[Group], scores: Mapping[str, Mapping[str, Any]], slots: Mapping[Any, int]
+) -> list[dict]:
+    """What the template needs of every learner's leaderboard, best label first.
+
+    Args:
+        groups: of `statistics.group_trials`.
+        scores: learner -> {"name", "direction"} of its score.
+        slots: (learner, label) -> colour slot.
+    """
+    learners = list(dict.fromkeys(group.learner for group in groups))
+    return [_board(name, [g for g in groups if g.learner == name], scores[name], slots) for name in learners]
+
+
+def _board(learner: str, groups: Sequence[Group], score: Mapping[str, Any], slots: Mapping[Any, int]) -> dict:
+    sign = -1.0 if score["direction"] == "min" else 1.0
+    ordered = sorted(groups, key=lambda g: math.inf if g.summary is None else -sign * g.summary.centre)
+    span = _span(groups)
+    places = text.decimals(span)
+    return {
+        "learner": learner,
+        "score": score["name"],
+        "better": "lower is better" if sign < 0 else "higher is better",
+        "axis": (text.number(span[0], places), text.number(span[1], places)) if span[1] > span[0] else None,
+        "entries": [_entry(g, slots[g.learner, g.label], span, places) for g in ordered],
+    }
+
+
+def _span(groups: Sequence[Group]) -> tuple[float, float]:
+    """The common axis of a board's strips: scores and intervals, without the worst scores of diverged trials."""
+    values: list[float] = []
+    for group in groups:
+        lost = _diverged(group)
+        values += [score for identity, _, score in group.scores if identity not in lost]
+        if group.summary is not None and group.summary.low is not None and not lost:
+            values += [group.summary.low, group.summary.high or group.summary.low]
+    finite = [v for v in values if math.isfinite(v)]
+    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+
+
+def _diverged(group: Group) -> set[str]:
+    return {row["id"] for row in group.trials if row["state"] == "diverged"}
+
+
+def _entry(group: Group, slot: int, span: tuple[float, float], places: int) -> dict:
+    counted = Counter(row["state"] for row in group.trials)
+    others = [f"{counted[state]} {state}" for state in STATES if counted[state] and state != "done"]
+    entry = {
+        "label": group.label,
+        "short": text.short(group.learner, group.label),
+        "slot": slot,
+        "n": len(group.scores),
+        "seeds": group.seeds,
+        "others": ", ".join(others),
+        "mean": text.NONE,
+        "iqm": text.NONE,
+        "interval": text.NONE,
+        "of": "",
+        "strip": None,
+    }
+    summary = group.summary
+    if summary is None:
+        return entry
+    entry |= {"mean": text.number(summary.mean, places), "iqm": text.number(summary.iqm, places)}
+    if summary.low is not None:
+        entry["interval"] = f"{text.number(summary.low, places)} to {text.number(summary.high, places)}"
+        entry["of"] = "mean, Student's t" if summary.of == "mean" else "IQM, bootstrap"
+    entry["strip"] = strip(group, span, places)
+    return entry
+
+
+def strip(group: Group, span: tuple[float, float], places: int) -> dict:
+    """Positions in per cent of the strip's width: a dot a seed, the interval's ends and its centre.
+
+    Values outside the axis (the worst score of a diverged trial) are drawn at its edge.
+    """
+    lost = _diverged(group)
+
+    def position(value: float) -> float:
+        width = span[1] - span[0]
+        share = (value - span[0]) / width if width > 0 else 0.5
+        share = 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
+        return round(MARGIN + (100 - 2 * MARGIN) * share, 2)
+
+    summary = group.summary
+    assert summary is not None, "a strip is drawn of groups with a score"
+    dots = [
+        {
+            "x": position(score),
+            "lost": identity in lost,
+            "title": f"seed {seed}: {text.number(score, places)}{' (diverged)' if identity in lost else ''}",
+        }
+        for identity, seed, score in group.scores
+    ]
+    ends = None if summary.low is None or summary.high is None else (position(summary.low), position(summary.high))
+    return {"dots": dots, "ends": ends, "centre": position(summary.centre)}
