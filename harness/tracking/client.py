@@ -1,8 +1,8 @@
 """The driver's side of W&B: messages to a feeder process, none of which is waited for.
 
-The driver reads the recorded state of each run (state.py), so that what is complete already is not told again and no
-feeder is started for it. A feeder that died is started again with everything that was told and is not recorded as
-complete; after three deaths the rest is left to `seedbed sync`.
+The driver reads the recorded state of each run (state.py), so that what is complete already is not told again
+and no feeder is started for it. A feeder that died is started again with everything that was told and is not
+recorded as complete; after three deaths the rest is left to `seedbed sync`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Feeder:
                 self._answer = json.loads(line)
 
     def finish(self, seconds: float) -> dict[str, Any] | None:
-        """Ask for the end and wait for the answer; None where it died or the time was over. It is gone afterwards."""
+        """Ask for the end and wait for the answer, None where it died or was late; it is gone afterwards."""
         deadline = time.monotonic() + seconds
         self.send({"op": "finish"})
         self._messages.put(None)
@@ -98,7 +98,8 @@ class _Feeder:
     def kill(self) -> None:
         """Kill the feeder and wandb's own process."""
         try:
-            family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+            feeder = psutil.Process(self._process.pid)
+            family = [feeder, *feeder.children(recursive=True)]
         except psutil.NoSuchProcess:
             family = []
         for process in family:
@@ -208,8 +209,8 @@ class _WandbTracker:
             "config": {"experiment": self.experiment},
         }
         self._runs[run_id] = RunState.read(self.root, run_id) or self._new(run_id, "report", meta)
-        state = {"state": summary.get("state") or "", **{f"trials/{key}": n for key, n in sorted(counts.items())}}
-        self._end(run_id, 0, {"tables": tables, "summary": state, "page": os.path.relpath(page, self.root)})
+        outcome = {"state": summary.get("state") or "", **{f"trials/{key}": n for key, n in counts.items()}}
+        self._end(run_id, 0, {"tables": tables, "summary": outcome, "page": os.path.relpath(page, self.root)})
 
     def _catch_up(self, row: dict[str, Any]) -> None:
         folder = self.root / "trials" / row["id"]

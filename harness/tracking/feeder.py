@@ -1,9 +1,11 @@
 """The process that runs wandb: `python -m harness.tracking.feeder MODE ROOT`.
 
-MODE is "offline" or "online" (fed by a driver: one JSON object a line on standard input), "sync" (deliver what is
-left: one JSON object a run on standard output), or "login" (is there one?). Standard output carries the protocol alone;
-whatever wandb prints goes to runs/wandb/feeder.log. Messages: open {run: RunState}, commit {run: id, upto}, close {run: id,
-upto, final}, finish. Without "finish", the end of standard input means that the driver died: this process then ends too.
+MODE is "offline" or "online" (fed by a driver: one JSON object a line on standard input), "sync" (deliver
+what is left: one JSON object a run on standard output), or "login" (is there one?). Standard output carries
+the protocol alone; whatever wandb prints goes to runs/wandb/feeder.log.
+
+Messages: open {run: RunState}, commit {run: id, upto}, close {run: id, upto, final}, finish. Without
+"finish", the end of standard input means that the driver died: this process then ends too.
 """
 
 from __future__ import annotations
@@ -24,9 +26,20 @@ __all__ = ["main"]
 ORPHAN_SECONDS = 4.0
 # What another W&B tool may have left in the environment; it would redirect or rename our runs.
 FOREIGN = (
-    "WANDB_SWEEP_ID WANDB_SWEEP_PARAM_PATH WANDB_RUN_ID WANDB_RUN_GROUP WANDB_JOB_TYPE WANDB_NAME WANDB_RESUME "
-    "WANDB_SERVICE WANDB_LAUNCH WANDB_LAUNCH_CONFIG_PATH WANDB_MODE WANDB_DIR WANDB_RUN_DIR WANDB_CONFIG_PATHS"
-).split()
+    "WANDB_CONFIG_PATHS",
+    "WANDB_DIR",
+    "WANDB_JOB_TYPE",
+    "WANDB_LAUNCH",
+    "WANDB_LAUNCH_CONFIG_PATH",
+    "WANDB_MODE",
+    "WANDB_NAME",
+    "WANDB_RESUME",
+    "WANDB_RUN_GROUP",
+    "WANDB_RUN_ID",
+    "WANDB_SERVICE",
+    "WANDB_SWEEP_ID",
+    "WANDB_SWEEP_PARAM_PATH",
+)
 
 
 def _read_messages(messages: queue.Queue[dict[str, Any]], finishing: threading.Event) -> None:

@@ -1,14 +1,13 @@
 """What the feeder does with a driver's messages: offline one folder in one go, online line by line.
 
-Of every run only the newest message counts, so a slow server makes the feeder skip states in between and never lets it
-fall behind for good.
+Of every run only the newest message counts, so a slow server makes the feeder skip states in between and
+never lets it fall behind for good.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.tracking import runs
-from harness.tracking.deliver import ASK_TIMEOUT, deliver_online, write_offline
-from harness.tracking.state import RunState, read_lines
+from harness.tracking.deliver import ASK_TIMEOUT, ONE_AT_A_TIME, deliver_online, write_offline
+from harness.tracking.state import RunState, metrics_path, read_lines
 
 __all__ = ["Feeding", "OfflineFeeding", "OnlineFeeding", "Pending"]
 
@@ -25,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 240.0
 CLOSERS = 8
+MOST_REFUSALS = 2  # of one run, before it is left to `seedbed sync`
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Pending:
         dirty: there is something new.
         told: anything was told beside that the run exists.
         run: the live wandb run (online), or None.
+        refused: how often work on it failed though the server answered, or the server still lacked something.
         progress: of the last line given to the live run.
     """
 
@@ -43,6 +44,7 @@ class Pending:
     dirty: bool = False
     told: bool = False
     run: Any = None
+    refused: int = 0
     progress: float = float("-inf")
 
 
@@ -63,6 +65,7 @@ class Feeding:
         """Work until "finish" or the end of input; returns the answer for the driver."""
         while not (self.over or self.finishing):
             self._take(block=True)
+            self.revive()
             self._work()
         if not self.over:
             self.settle()
@@ -71,7 +74,8 @@ class Feeding:
         return {"mode": self.mode, "runs": len(told), "missing": missing}
 
     def _work(self) -> None:
-        while not self.over and (item := next((i for i in self.pending.values() if i.dirty), None)) is not None:
+        while not self.over and (dirty := [item for item in self.pending.values() if item.dirty]):
+            item = dirty[0]
             item.dirty = False
             self.attempt(self.feed, item)
             self._take(block=False)
@@ -80,9 +84,12 @@ class Feeding:
         """Call `work(item)`; one run's trouble goes to the log and does not take the others along."""
         try:
             work(item)
+        except runs.ServerDownError as error:
+            _log.warning("run %s: %s", item.state.id, error)
+            self.pause()
         except Exception:
             _log.exception("run %s", item.state.id)
-            self.failed(item)
+            item.refused += 1
 
     def _take(self, *, block: bool) -> None:
         """Move messages into `pending`: the first may be waited for, the rest are taken as they are."""
@@ -112,8 +119,11 @@ class Feeding:
         """Give W&B what is new of one run."""
         raise NotImplementedError
 
-    def failed(self, item: Pending) -> None:
-        """`feed` raised."""
+    def pause(self) -> None:
+        """The server is down: do not ask again at once."""
+
+    def revive(self) -> None:
+        """Called about once a second: mark as dirty what should be tried again."""
 
     def settle(self) -> None:
         """The driver wants to end: do what is left."""
@@ -155,7 +165,6 @@ class OnlineFeeding(Feeding):
         super().__init__(root, messages)
         self._pause = FIRST_PAUSE
         self._down_until = 0.0
-        self._starting = threading.Lock()
         self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="finish")
         self._closing: dict[str, Future[None]] = {}
 
@@ -167,10 +176,11 @@ class OnlineFeeding(Feeding):
             self._close(item)
             return
         self._start(item)
-        lines = read_lines(self.root / "trials" / item.state.id / "metrics.jsonl", item.state.fed, item.progress)
-        for line in lines[:-1]:  # the last one waits for the next commit, or for the media at the end
-            item.run.log(line)
-            item.progress = line["progress"]
+        lines = read_lines(metrics_path(self.root, item.state.id), item.state.fed, item.progress)
+        with ONE_AT_A_TIME:
+            for line in lines[:-1]:  # the last one waits for the next commit, or for the media at the end
+                item.run.log(line)
+                item.progress = line["progress"]
         item.state.write(self.root)
 
     def _down(self) -> bool:
@@ -181,7 +191,7 @@ class OnlineFeeding(Feeding):
         if item.run is not None:
             return
         view = runs.ask_server(item.state, ASK_TIMEOUT)
-        with self._starting:
+        with ONE_AT_A_TIME:
             item.progress = view.progress
             item.state.mode = "online"
             runs.remove_offline(self.root, item.state)
@@ -189,20 +199,36 @@ class OnlineFeeding(Feeding):
             self._pause = FIRST_PAUSE
 
     def _close(self, item: Pending) -> None:
-        if item.state.id not in self._closing:
+        if not self._busy(item):
             item.state.state = "open"
             item.state.mode = "online"
             item.state.write(self.root)
             self._closing[item.state.id] = self._closers.submit(self.attempt, self._end, item)
+
+    def _busy(self, item: Pending) -> bool:
+        future = self._closing.get(item.state.id)
+        return future is not None and not future.done()
 
     def _end(self, item: Pending) -> None:
         if self._down():
             return
         self._start(item)
         run, item.run = item.run, None
-        deliver_online(self.root, item.state, run, item.progress)
+        missing = deliver_online(self.root, item.state, run, item.progress)
+        if missing:
+            _log.warning("run %s: %s", item.state.id, missing)
+            item.refused += 1
 
-    def failed(self, item: Pending) -> None:
+    def revive(self) -> None:
+        """Ended trials that the server lacks, once it may be asked again; twice refused is left to sync."""
+        for item in self.pending.values():
+            if self._lacking(item) and not self._down() and not self._busy(item):
+                item.dirty = True
+
+    def _lacking(self, item: Pending) -> bool:
+        return bool(item.state.final) and item.state.state != "synced" and item.refused < MOST_REFUSALS
+
+    def pause(self) -> None:
         """Leave the server alone for a while, longer each time."""
         self._down_until = time.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
@@ -212,16 +238,17 @@ class OnlineFeeding(Feeding):
         self._wait()
         self._down_until = 0.0
         for item in self.pending.values():
-            if item.state.final and item.state.state != "synced":
+            if self._lacking(item):
                 self._close(item)
             elif item.run is not None:
                 self._closing[item.state.id] = self._closers.submit(self.attempt, self._stop, item)
         self._wait()
 
     def _stop(self, item: Pending) -> None:
-        """End a live run whose trial was stopped: all committed lines and no final summary; it is resumed later."""
+        """End a live run whose trial was stopped: all committed lines, no summary; it is resumed later."""
         run, item.run = item.run, None
-        runs.finish_content(self.root, item.state, run, item.progress)
+        with ONE_AT_A_TIME:
+            runs.finish_content(self.root, item.state, run, item.progress)
         run.finish(exit_code=1)
 
     def _wait(self) -> None:

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def media_values(folder: Path) -> dict[str, Any]:
-    """All media of one trial: {"media/<name>": wandb value}; an unreadable file is named in the log and left out."""
+    """All media of one trial as {"media/<name>": wandb value}; what cannot be read is logged and left out."""
     values: dict[str, Any] = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -37,15 +37,19 @@ def _values(path: Path) -> dict[str, Any]:
     about = json.loads(path.read_text())
     key, caption = f"media/{path.stem}", about.get("caption") or ""
     if about["kind"] == "points":
-        return {key: wandb.Plotly(go.Figure(points_figure(about["data"], about.get("reference"), caption)))}
+        return {key: _plotly(points_figure(about["data"], about.get("reference"), caption))}
     if about["kind"] == "matrix":
-        return {key: wandb.Plotly(go.Figure(matrix_figure(about["data"], about.get("labels") or (), caption)))}
+        return {key: _plotly(matrix_figure(about["data"], about.get("labels") or (), caption))}
     if about["kind"] != "image":
         raise ValueError(f"unknown kind {about['kind']!r}; known are image, points, matrix")
     values = {key: wandb.Image(str(_beside(path, about["file"])), caption=caption)}
     if about.get("reference_file"):
         values[f"{key}-reference"] = wandb.Image(str(_beside(path, about["reference_file"])), caption="data")
     return values
+
+
+def _plotly(figure: dict[str, Any]) -> wandb.Plotly:
+    return wandb.Plotly(go.Figure(figure))
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """The only module that starts wandb runs: their settings, their content, and what the server has of them.
 
-Imported by the feeder's process alone: wandb starts a Go process of its own, prints, and can hang, and none of that may
-touch training.
+Imported by the feeder's process alone: wandb starts a Go process of its own, prints, and can hang, and none
+of that may touch training.
 """
 
 from __future__ import annotations
@@ -16,16 +16,25 @@ import wandb
 from wandb.apis.public.service_api import ServiceApi
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from harness.tracking.media import media_values
-from harness.tracking.state import RunState, offline_folders, read_lines
+from harness.tracking.state import RunState, metrics_path, offline_folders, read_lines
 
-__all__ = ["ServerView", "ask_server", "finish_content", "log_in", "remove_offline", "start_run"]
+__all__ = [
+    "ServerDownError",
+    "ServerView",
+    "ask_server",
+    "finish_content",
+    "log_in",
+    "remove_offline",
+    "start_run",
+]
 
 INIT_TIMEOUT = 20.0
 FINISH_TIMEOUT = 20.0
 
-# The query that wandb-core itself sends before it resumes a run, so every server that wandb works with answers it.
+# wandb-core itself sends this query before it resumes a run: every server that wandb works with answers it.
 RESUME_STATUS = """
 query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) {
@@ -41,6 +50,10 @@ query RunResumeStatus($project: String, $entity: String, $name: String!) {
   }
 }
 """
+
+
+class ServerDownError(Exception):
+    """The server did not answer in time, or refused."""
 
 
 @dataclass
@@ -81,24 +94,27 @@ def ask_server(state: RunState, timeout: float) -> ServerView:
     """Ask the server what it has of a run.
 
     Raises:
-        wandb.apis.public.service_api.WandbApiFailedError: it did not answer in `timeout` seconds, or refused.
+        ServerDownError: it did not answer in `timeout` seconds, or refused.
     """
     log_in()
     settings = wandb_setup.singleton().settings.model_copy()
     settings.x_graphql_retry_max = 1
     settings.x_graphql_timeout_seconds = timeout
     variables = {"project": state.project, "entity": state.entity or None, "name": state.id}
-    data = ServiceApi(settings, timeout=timeout).execute_graphql(RESUME_STATUS, variables, timeout=timeout)
+    try:
+        data: dict[str, Any] | None = ServiceApi(settings).execute_graphql(RESUME_STATUS, variables, timeout)
+    except WandbApiFailedError as error:
+        raise ServerDownError(f"the server does not answer: {error}") from error
     return ServerView.of(((data or {}).get("model") or {}).get("bucket"))
 
 
 def start_run(root: Path, state: RunState, mode: str) -> Any:
     """Start a run, or, online, resume it.
 
-    Nothing about the machine, the code, the environment or the command is recorded: the configuration says it all.
+    Nothing about the machine, the code, the environment or the command is recorded.
 
     Raises:
-        wandb.errors.CommError: the server did not let the run start within INIT_TIMEOUT.
+        ServerDownError: the server did not let the run start within INIT_TIMEOUT.
     """
     settings = wandb.Settings(
         mode="online" if mode == "online" else "offline",
@@ -136,18 +152,21 @@ def start_run(root: Path, state: RunState, mode: str) -> Any:
         x_file_stream_retry_max=5,
         x_file_transfer_retry_max=3,
     )
-    run = wandb.init(settings=settings, config=state.meta["config"])
+    try:
+        run = wandb.init(settings=settings, config=state.meta["config"])
+    except (wandb.Error, TimeoutError) as error:
+        raise ServerDownError(f"the server does not let the run start: {error}") from error
     run.define_metric("progress")
     run.define_metric("*", step_metric="progress")
     return run
 
 
 def _ignore_stop() -> None:
-    """The stop button of the W&B page; wandb's default would interrupt the feeder. `seedbed stop` stops trials."""
+    """The stop button of W&B's page: its default would interrupt the feeder; `seedbed stop` stops trials."""
 
 
 def end_trial(root: Path, state: RunState, run: Any, lines: list[dict[str, Any]]) -> None:
-    """Log the lines that are left, and, where the trial ended, its media and summary; the caller finishes the run.
+    """Log the lines that are left and, where the trial ended, its media and summary.
 
     Media travel with the last line: a line of their own would break "history = the lines of metrics.jsonl".
     """
@@ -186,7 +205,8 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
     tables = {}
     for name, rows in state.final["tables"].items():
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        tables[name] = wandb.Table(columns=columns, data=[[row.get(column) for column in columns] for row in rows])
+        cells = [[row.get(column) for column in columns] for row in rows]
+        tables[name] = wandb.Table(columns=columns, data=cells)
     run.log(tables)
     run.summary.update({**state.final["summary"], "digest": state.digest})
     page = root / state.final["page"]
@@ -201,4 +221,4 @@ def finish_content(root: Path, state: RunState, run: Any, after: float) -> None:
     if state.kind == "report":
         fill_report(root, state, run)
     else:
-        end_trial(root, state, run, read_lines(root / "trials" / state.id / "metrics.jsonl", state.fed, after))
+        end_trial(root, state, run, read_lines(metrics_path(root, state.id), state.fed, after))

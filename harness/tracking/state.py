@@ -1,8 +1,8 @@
 """What is known about each run on the W&B side: one small JSON file a run, written atomically.
 
-`runs/wandb/<run id>.json` says how a run was given to W&B, up to which line, and whether its arrival was proved. It is
-written by the feeder and by `sync` (never both at once: see `hold`), and only read by the driver, which thereby knows
-without importing wandb what is still to be delivered.
+`runs/wandb/<run id>.json` says how a run was given to W&B, up to which line, and whether its arrival was
+proved. It is written by the feeder and by `sync` (never both at once: see `hold`), and only read by the
+driver, which thereby knows without importing wandb what is still to be delivered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["RunState", "hold", "offline_folders", "read_lines", "read_states", "report_id", "wandb_folder"]
+__all__ = [
+    "RunState",
+    "hold",
+    "metrics_path",
+    "offline_folders",
+    "read_lines",
+    "read_states",
+    "report_id",
+    "undelivered",
+    "wandb_folder",
+]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -33,12 +43,12 @@ class RunState:
         kind: "trial" or "report".
         meta: what W&B is told at the start: name, group, job_type, config.
         mode: "offline" or "online": how it was last given to W&B.
-        state: "open" (something is still missing), "closed" (complete in an offline folder), "synced" (the server
-            was asked and has all of it).
+        state: "open" (something is still missing), "closed" (complete in an offline folder), "synced" (the
+            server was asked and has all of it).
         folder: name of the offline folder below runs/wandb, or "".
         fed: bytes of metrics.jsonl that this run consists of, as far as W&B was told.
-        final: what is told at the end, {} before: of a trial its state, reason and score; of a report its tables,
-            summary and page.
+        final: what is told at the end, {} before: of a trial its state, reason and score; of a report its
+            tables, summary and page.
         entity: W&B entity, or "" for the login's default.
         project: W&B project.
     """
@@ -56,14 +66,14 @@ class RunState:
 
     @property
     def digest(self) -> str:
-        """Of `final`; it stands in the run's summary, and so proves that the summary arrived. "" before the end."""
+        """Of `final`, "" before the end; it stands in the summary, and so proves that the summary arrived."""
         if not self.final:
             return ""
         return hashlib.sha256(json.dumps(self.final, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def read(cls, root: Path, run_id: str) -> RunState | None:
-        """The recorded state, or None where there is none or it cannot be read (then the run is delivered again)."""
+        """The recorded state; None where there is none or it is unreadable (then the run is written again)."""
         try:
             raw = json.loads(_path(root, run_id).read_text())
             known = {f.name for f in fields(cls)}
@@ -100,8 +110,17 @@ def read_states(root: Path) -> list[RunState]:
 def offline_folders(root: Path, run_id: str) -> list[Path]:
     """Folders that wandb made for this run in offline mode: the id is ours, so they are too."""
     pattern = re.compile(rf"offline-run-\d{{8}}_\d{{6}}-{re.escape(run_id)}(-\d+)?")
-    folder = wandb_folder(root)
-    return sorted(p for p in folder.glob("offline-run-*") if pattern.fullmatch(p.name)) if folder.is_dir() else []
+    return sorted(path for path in wandb_folder(root).glob("offline-run-*") if pattern.fullmatch(path.name))
+
+
+def undelivered(root: Path) -> list[RunState]:
+    """Runs with something to deliver that is not proved to be on the server."""
+    return [s for s in read_states(root) if s.state != "synced" and (s.final or s.folder)]
+
+
+def metrics_path(root: Path, trial_id: str) -> Path:
+    """metrics.jsonl of a trial."""
+    return root / "trials" / trial_id / "metrics.jsonl"
 
 
 def report_id(experiment: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.tracking.client import feeder_command, feeder_environment
-from harness.tracking.state import read_states
+from harness.tracking.state import undelivered
 from harness.tracking.tracker import has_login
 
 __all__ = ["SyncReport", "sync"]
@@ -43,25 +43,28 @@ def sync(root: Path, timeout: float = 600.0) -> SyncReport:
         root: run root.
         timeout: seconds after which no further run is tried.
     """
-    due = {state.id: state for state in read_states(root) if state.state != "synced" and (state.final or state.folder)}
+    due = {state.id: state for state in undelivered(root)}
     if not due:
         return SyncReport(["W&B: nothing to deliver"])
     if not has_login():
-        text = f"W&B: no login, {len(due)} runs wait; call `wandb login` or set WANDB_API_KEY, then `seedbed sync` again"
+        text = (
+            f"W&B: {len(due)} runs wait for a login; call `wandb login` or set WANDB_API_KEY, then sync again"
+        )
         return SyncReport([text], missing=dict.fromkeys(due, "no login"), exit_code=2)
     answers = _answers(root, timeout)
     if answers and answers[0].get("busy"):
-        text = "W&B: an experiment is running on this run root and feeds W&B itself; call `seedbed sync` when it ended"
+        text = "W&B: an experiment is running on this run root and feeds W&B itself; sync when it ended"
         return SyncReport([text], missing=dict.fromkeys(due, "busy"), exit_code=2)
     report = SyncReport()
     found = {answer["run"]: answer["missing"] for answer in answers if "run" in answer}
     for run_id, state in due.items():
-        missing = found.get(run_id, "the delivering process ended too early; see wandb/feeder.log in the run root")
+        missing = found.get(run_id, "not reached in time; see wandb/feeder.log in the run root")
         if missing:
             report.missing[run_id] = missing
         else:
             report.arrived.append(run_id)
-        report.lines.append(f"{run_id}  {state.meta['name']}  {'NOT delivered: ' + missing if missing else 'arrived'}")
+        outcome = f"NOT delivered: {missing}" if missing else "arrived"
+        report.lines.append(f"{run_id}  {state.meta['name']}  {outcome}")
     report.exit_code = 1 if report.missing else 0
     return report
 

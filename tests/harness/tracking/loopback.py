@@ -1,6 +1,8 @@
-"""A W&B server on 127.0.0.1 from the standard library: what wandb 0.31 needs of one, a store to look into, and faults.
+"""A W&B server on 127.0.0.1 from the standard library: what wandb 0.31 needs of one, a store to look into,
+and faults.
 
-History is assigned by offset, as W&B does it: a repeated request changes nothing, and a gap shows as a missing line.
+History is assigned by offset, as W&B does it: a repeated request changes nothing, and a gap shows as a
+missing line.
 """
 
 from __future__ import annotations
@@ -52,8 +54,8 @@ class Server:
     """The store and its faults.
 
     Attributes:
-        fault: "" works; "500" answers every request so; "hole" accepts and never answers; "forget" says yes to every
-            upload and keeps nothing of history and summary.
+        fault: "" works; "500" answers every request so; "hole" accepts and never answers; "forget" says yes to
+            every upload and keeps nothing of history and summary.
     """
 
     url: str = ""
@@ -92,9 +94,14 @@ class Server:
     def _on_FetchArtifactDigestAlgorithm(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"project": None}
 
+    def _on_ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"artifact": None}}
+
     def _on_CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
         sequence = {"latestArtifact": None}
-        return {"createArtifact": {"artifact": {"id": "A1", "state": "COMMITTED", "artifactSequence": sequence}}}
+        return {
+            "createArtifact": {"artifact": {"id": "A1", "state": "COMMITTED", "artifactSequence": sequence}}
+        }
 
     def _on_RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
@@ -163,71 +170,80 @@ class Server:
             run.summary = json.loads(text)
 
 
-def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Http
 
-        def _body(self) -> bytes:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            return gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+    def _body(self) -> bytes:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
 
-        def _json(self, value: Any, status: int = 200) -> None:
-            raw = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+    def _json(self, value: Any, status: int = 200) -> None:
+        raw = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
 
-        def _faulty(self) -> bool:
-            if server.fault == "500":
-                self._json({"error": "down"}, 500)
-                return True
-            if server.fault == "hole":
-                while server.fault == "hole" and not server.stopping.is_set():
-                    time.sleep(0.1)
-                self.close_connection = True
-                return True
-            return False
+    def _faulty(self) -> bool:
+        store = self.server.store
+        if store.fault == "500":
+            self._json({"error": "down"}, 500)
+        elif store.fault == "hole":
+            while store.fault == "hole" and not store.stopping.is_set():
+                time.sleep(0.1)
+            self.close_connection = True
+        return store.fault in ("500", "hole") or self.close_connection
 
-        def do_POST(self) -> None:
-            raw = self._body()
-            if self._faulty():
-                return
-            server.authorizations.add(self.headers.get("Authorization") or "")
-            if self.path == "/graphql":
-                body = json.loads(raw)
-                match = _OPERATION.search(body["query"])
-                operation = body.get("operationName") or (match[1] if match else "")
-                data = server.graphql(operation, body.get("variables") or {})
-                self._json({"data": data} if data else {"data": None, "errors": [{"message": operation}]})
-            elif match := _STREAM.fullmatch(self.path):
-                self._json(server.stream(match[3], json.loads(raw)))
-            else:
-                self._json({}, 404)
+    def do_POST(self) -> None:
+        raw, store = self._body(), self.server.store
+        self.close_connection = False
+        if self._faulty():
+            return
+        store.authorizations.add(self.headers.get("Authorization") or "")
+        if self.path == "/graphql":
+            body = json.loads(raw)
+            match = _OPERATION.search(body["query"])
+            operation = body.get("operationName") or (match[1] if match else "")
+            data = store.graphql(operation, body.get("variables") or {})
+            self._json({"data": data} if data else {"data": None, "errors": [{"message": operation}]})
+        elif match := _STREAM.fullmatch(self.path):
+            self._json(store.stream(match[3], json.loads(raw)))
+        else:
+            self._json({}, 404)
 
-        def do_PUT(self) -> None:
-            raw = self._body()
-            if self._faulty():
-                return
-            _, _, run, name = self.path.split("/", 3)
-            with server.lock:
-                server.runs.setdefault(run, Run(run)).files[name] = raw
-            self._json({})
+    def do_PUT(self) -> None:
+        raw, store = self._body(), self.server.store
+        self.close_connection = False
+        if self._faulty():
+            return
+        _, _, run, name = self.path.split("/", 3)
+        with store.lock:
+            store.runs.setdefault(run, Run(run)).files[name] = raw
+        self._json({})
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Silence: the store is what tests look at."""
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence: the store is what tests look at."""
 
-    return Handler
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, store: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.store = store
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that are killed in the middle are part of the tests."""
 
 
 @contextmanager
 def serve() -> Iterator[Server]:
     """A running server on a free port."""
     server = Server()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    http.daemon_threads = True
-    http.block_on_close = False
+    http = _Http(server)
     server.url = f"http://127.0.0.1:{http.server_address[1]}"
     thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -57,7 +57,12 @@ def write_lines(root: Path, trial_id: str, first: int, upto: int) -> int:
 def _media(folder: Path) -> None:
     Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / "digits.png")
     digits = {"kind": "image", "caption": "samples", "file": "digits.png", "reference_file": None}
-    points = {"kind": "points", "data": [[0.0, 1.0], [2.0, 3.0]], "reference": [[0.5, 0.5]], "caption": "ring"}
+    points = {
+        "kind": "points",
+        "data": [[0.0, 1.0], [2.0, 3.0]],
+        "reference": [[0.5, 0.5]],
+        "caption": "ring",
+    }
     matrix = {"kind": "matrix", "data": [[5, 1], [0, 7]], "labels": ["0", "1"], "caption": "confusion"}
     for name, about in {"digits": digits, "ring": points, "confusion": matrix}.items():
         (folder / f"{name}.json").write_text(json.dumps(about))
@@ -83,7 +88,9 @@ def inspect(folder: Path) -> dict[str, Any]:
     about = json.loads(ask("--summary"))
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     about["runs"] = [record["run"] for record in records if record["type"] == "run"]
-    about["media"] = {key: value for item in history for key, value in item.items() if key.startswith("media/")}
+    about["media"] = {
+        key: value for item in history for key, value in item.items() if key.startswith("media/")
+    }
     about["history"] = [
         {k: v for k, v in item.items() if not k.startswith(("_", "media/"))} for item in history
     ]
