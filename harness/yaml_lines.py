@@ -36,7 +36,7 @@ _WORDS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")  # as YAML 1.2
 _CORE = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
@@ -97,7 +97,7 @@ def parse(text: str) -> tuple[Any, dict[Path, int]]:
     control = _CONTROL.search(text)
     if control:
         line = text[: control.start()].count("\n") + 1
-        raise YamlError(line, f"the control character U+{ord(control[0]):04X}; save the file as plain UTF-8 text")
+        raise YamlError(line, f"YAML allows no character U+{ord(control[0]):04X}; save the file as plain UTF-8 text")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of reused anchors, which YAML 1.2 allows
         return _flatten(_Composer().compose(text))
