@@ -24,6 +24,7 @@ Path = tuple[str | int, ...]  # from the document's root to a value
 
 MAX_BYTES = 1_000_000
 MAX_LINE = 10_000  # characters; the scanner is slow on endless lines
+MAX_LINES = 20_000
 MAX_DEPTH = 50
 MAX_NODES = 10_000  # aliases count with everything they stand for
 MAX_INT = 2**63 - 1
@@ -92,6 +93,8 @@ def parse(text: str) -> tuple[Any, dict[Path, int]]:
     if len(text) > MAX_BYTES:
         raise YamlError(0, f"the text is longer than {MAX_BYTES:,} bytes; an experiment is a page or two")
     for number, row in enumerate(text.split("\n"), 1):
+        if number > MAX_LINES:
+            raise YamlError(number, f"more than {MAX_LINES:,} lines; an experiment is a page or two")
         if len(row) > MAX_LINE:
             raise YamlError(number, f"a line of more than {MAX_LINE:,} characters; break it")
     control = _CONTROL.search(text)

@@ -236,7 +236,8 @@ def test_a_learner_that_cannot_be_imported_is_a_clear_error(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("absent.yaml", "there is no such file"), (".", "is a folder"), ("a\0b", "no such file|cannot be read")]
+    ("name", "words"),
+    [("absent.yaml", "there is no such file"), (".", "is a folder"), ("a\0b", "no such file|cannot be read")],
 )
 def test_paths_that_are_no_file(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
@@ -271,8 +272,44 @@ def test_the_ready_made_files_are_sound() -> None:
 # No text leads to anything but an Experiment or a SpecError.
 
 SNIPPETS = st.sampled_from(
-    ["\t", "\n", ": ", "- ", "[", "]", "{", "}", "&a ", "*a", "'", '"', "|", ">", "!!int ", "!x ", "%", "---\n", "? ", "#"]
-    + ["1e999", ".nan", "0x", "null", "~", "\x00", "\x85", "\u202e", "\ud7ff", "9" * 50, "<<: ", "trials:", "  ", "grid"]
+    [
+        "\t",
+        "\n",
+        ": ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "&a ",
+        "*a",
+        "'",
+        '"',
+        "|",
+        ">",
+        "!!int ",
+        "!x ",
+        "%",
+        "---\n",
+        "? ",
+        "#",
+    ]
+    + [
+        "1e999",
+        ".nan",
+        "0x",
+        "null",
+        "~",
+        "\x00",
+        "\x85",
+        "\u202e",
+        "\ud7ff",
+        "9" * 50,
+        "<<: ",
+        "trials:",
+        "  ",
+        "grid",
+    ]
 )
 
 
@@ -290,14 +327,14 @@ def mutated(draw: st.DrawFn) -> str:
 def sound_or_spec_error(folder: Path, data: bytes) -> None:
     file = folder / "fuzzed.yaml"
     file.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         experiment = load_experiment(file)
     except SpecError as problem:
         assert str(problem).startswith(str(file))
     else:
         assert len({trial.id for trial in experiment.trials}) == len(experiment.trials) > 0
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 fuzz = settings(
@@ -309,8 +346,11 @@ fuzz = settings(
 @given(mutated())
 @example("!" * 9_999)
 @example("[" * 900_000)
-@example("- a\n" * 200_000)
-@example("{a: " * 5_000)
+@example("- a\n" * 19_999)
+@example("a\n" * 400_000)
+@example("%A\n" * 19_999)
+@example("{a: " * 2_400)
+@example(FILE.replace("seeds: 2", "seeds: 4_990"))
 def test_mutated_files(tmp_path: Path, text: str) -> None:
     sound_or_spec_error(tmp_path, text.encode("utf-8", "surrogatepass"))
 
@@ -323,7 +363,9 @@ def test_random_bytes(tmp_path: Path, data: bytes) -> None:
 
 @fuzz
 @given(
-    st.sampled_from(["lr", "steps", "net", "net.kind", "grid", "grid.lr", "seeds", "resources", "", "learner", "x.y.z"]),
+    st.sampled_from(
+        ["lr", "steps", "net", "net.kind", "grid", "grid.lr", "seeds", "resources", "", "learner", "x.y.z"]
+    ),
     st.text(max_size=20),
 )
 def test_random_overrides(tmp_path: Path, field: str, value: str) -> None:

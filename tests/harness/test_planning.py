@@ -125,7 +125,9 @@ def test_every_trial_is_planned_once(groups: list[tuple[int, int, int]], workers
     due = [t for steps, count, lanes in dict.fromkeys(groups) for t in trials(count, steps=steps, lanes=lanes)]
     due = list({(t.id, t.resources.lanes): t for t in due}.values())
     cohorts = plan_cohorts(due, workers)
-    assert sorted((t.id, t.resources.lanes) for c in cohorts for t in c) == sorted((t.id, t.resources.lanes) for t in due)
+    assert sorted((t.id, t.resources.lanes) for c in cohorts for t in c) == sorted(
+        (t.id, t.resources.lanes) for t in due
+    )
     assert all(len({shape_key(t, Plain) for t in c}) == 1 and len(c) <= c[0].resources.lanes for c in cohorts)
     assert len(cohorts) >= min(workers, len(due))
     assert cohorts == plan_cohorts(due, workers)
