@@ -128,8 +128,15 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
 def test_command_exits_with_2_and_writes_nothing(command: str, name: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", command]
-        + [str(FOLDER / f"{name}.yaml"), "--root", str(tmp_path / "runs")],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from flows.cli import main; sys.exit(main())",
+            command,
+            str(FOLDER / f"{name}.yaml"),
+            "--root",
+            str(tmp_path / "runs"),
+        ],
         cwd=tmp_path,
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")},
         stdin=subprocess.DEVNULL,
