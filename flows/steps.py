@@ -66,7 +66,8 @@ class Steps:
             on_event=self._hear,
         )
         self.stopper = Stopper(self.driver.request_stop, self.note)
-        self._starting: threading.Thread | None = None
+        self._started = threading.Event()
+        self._started.set()
 
     @classmethod
     def load(cls, file: str | Path, overrides: Sequence[str], options: Options) -> Steps:
@@ -92,14 +93,16 @@ class Steps:
 
     def start_workers(self) -> None:
         """Starts workers in a thread, so that they import torch while Prefect's server starts."""
-        self._starting = threading.Thread(target=self._start_workers, daemon=True)
-        self._starting.start()
+        self._started = threading.Event()
+        threading.Thread(target=self._start_workers, daemon=True).start()
 
     def _start_workers(self) -> None:
         try:
             self.driver.start_workers()
         except Exception as error:  # training meets the same trouble, and tells it
             self.note(f"workers could not be started ahead of time: {error}")
+        self._started.set()
+        threading.Event().wait()  # Linux kills Ray's processes when the thread that started them ends
 
     def _hear(self, event: dict[str, Any]) -> None:
         if event["kind"] == "cohort":
@@ -129,8 +132,7 @@ class Steps:
         return self._once("train", self._train)
 
     def _train(self) -> Any:
-        if self._starting is not None:
-            self._starting.join()
+        self._started.wait()
         with self.stopper:
             self.stopper.graceful = True
             try:
