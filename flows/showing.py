@@ -177,4 +177,6 @@ def sync_runs(root: Path) -> int:
     """Delivers offline W&B runs and says what arrived."""
     from harness.tracking import sync
 
-    return int(sync(root.resolve()))
+    done = sync(root.resolve(), SYNC_SECONDS)
+    print("\n".join(done.lines))
+    return done.exit_code

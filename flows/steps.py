@@ -15,9 +15,11 @@ from flows.stopping import Stopper
 from harness.driver import Driver
 from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
+from harness.tracking import make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
 
+FINISH_SECONDS = 60.0  # for W&B; what did not arrive is delivered by `seedbed sync`
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -56,11 +58,13 @@ class Steps:
         self.listeners: list[Listener] = []
         self.error: BaseException | None = None
         self._results: dict[str, Any] = {}
+        self.tracker = make_tracker(options.tracker, self.root, experiment.name)  # type: ignore[arg-type]
         self.driver = Driver(
             experiment,
             self.root,
             executor=options.executor,
             ray_address=options.ray_address,
+            tracker=self.tracker,
             workers=options.workers,
             retry_failed=options.retry_failed,
             on_event=self._hear,
@@ -157,7 +161,13 @@ class Steps:
         return self._once("report", self._report)
 
     def _report(self) -> Path:
-        return build_report(self.root, self.experiment.name)
+        page = build_report(self.root, self.experiment.name)
+        if self.plan().due:  # W&B has the rest since an earlier run
+            self.tracker.report(self.summarise(), page)
+            told = self.tracker.finish(FINISH_SECONDS)
+            if told:
+                self.note(told)
+        return page
 
     def rest(self) -> int:
         """Does every step that was not done yet, in order; returns the exit status."""
