@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import shlex
 import shutil
@@ -29,6 +30,11 @@ SIZE_LIMIT = 100 * 1024 * 1024
 LEFT_OUT = {".git", ".venv", "venv", "runs", "wandb", "node_modules", "build", "dist", "__pycache__"}
 OUR_PACKAGES = ("flows", "agents", "generative", "supervised", "harness", "nets")
 LIVE = ("PENDING", "RUNNING")
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 LEAST_RETRY_SECONDS = 1.0
 
 
@@ -103,20 +109,24 @@ def _connect(address: str) -> Any:
     with _explained(address):
         from ray.job_submission import JobSubmissionClient
 
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return client
 
 
 @contextlib.contextmanager
 def _explained(address: str) -> Iterator[None]:
     """Turns what the cluster answers into one sentence."""
+    from ray.exceptions import AuthenticationError
+
     try:
         yield
-    except ConnectionError:
+    except (ConnectionError, OSError):
         raise UserError(f"no Ray cluster answers at {address}; is its dashboard running?") from None
     except (RuntimeError, ValueError) as error:
-        text = str(error)
-        if type(error).__name__ != "AuthenticationError" and "401" not in text and "403" not in text:
-            raise UserError(f"the Ray cluster at {address} answered: {text.strip().splitlines()[0][:300]}") from None
+        raise UserError(f"the Ray cluster at {address} answered: {str(error).strip()[:300]}") from None
+    except AuthenticationError:
         if find_token() is None:
             raise UserError(
                 f"the Ray cluster at {address} wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
