@@ -2,20 +2,46 @@
 
 Networks are ordinary `nn.Module`s and losses are functions of one trial with no lane axis. Only this module knows how
 lanes are executed: vmapped eagerly, vmapped and compiled, or one after another, and on which device.
+
+    execution = Execution("eager")
+    net, params, buffers = execution.stack(build, seeds)              # dicts of [K, ...] tensors
+    update = execution.each(lambda params, x, y: grad_and_value(loss)(params, x, y))
+    grads, losses = update(params, x, y)                              # K at once
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state
+from torch.func import functional_call, grad_and_value, stack_module_state
+from torch.utils import _pytree as pytree
 
-__all__ = ["Execution", "Mode", "Tree", "call", "module_of"]
+__all__ = [
+    "Execution",
+    "Mode",
+    "Tree",
+    "Work",
+    "call",
+    "choose_mode",
+    "grad_and_value",
+    "has_compiler",
+    "keep",
+    "module_of",
+    "reset_compiler",
+    "resolve_device",
+    "use_compile_cache",
+]
 
 Tree = Any  # a tensor, or nested dicts / tuples of tensors
 Mode = Literal["eager", "compiled", "loop"]
@@ -26,7 +52,7 @@ class Execution:
     """How the lanes of a cohort are executed.
 
     Attributes:
-        mode: "eager" (vmap), "compiled" (vmap, torch.compile) or "loop" (one lane after another).
+        mode: "eager" (vmap), "compiled" (vmap, compiled by TorchInductor) or "loop" (one lane after another).
         device: "cpu", "cuda" or "cuda:INDEX".
         dtype: floating-point type of parameters and noise.
     """
@@ -40,11 +66,16 @@ class Execution:
         t = torch.as_tensor(np.asarray(array))
         return t.to(device=self.device, dtype=self.dtype) if t.is_floating_point() else t.to(self.device)
 
+    def move(self, tree: Tree) -> Tree:
+        """A tree of tensors on the device, each with the type it has."""
+        return pytree.tree_map(lambda t: t.to(self.device), tree)
+
     def stack(self, build: Callable[[], nn.Module], seeds: Sequence[int]) -> tuple[nn.Module, Tree, Tree]:
         """K networks, initialised one by one: lane k equals `build()` under `torch.manual_seed(seeds[k])`.
 
         Returns:
-            (skeleton, params, buffers): a network without weights (on "meta") for `call`, and dicts of [K, ...] tensors.
+            (skeleton, params, buffers): a network without weights (on "meta") for `call`, and dicts of [K, ...]
+            tensors.
         """
         networks = []
         for seed in seeds:
@@ -55,17 +86,23 @@ class Execution:
         params = {name: p.detach().clone() for name, p in params.items()}
         return networks[0].to("meta"), params, dict(buffers)
 
-    def each(self, function: Callable, in_dims: int | tuple[int | None, ...] = 0) -> Callable:
+    def each(
+        self, function: Callable, in_dims: int | tuple[int | None, ...] = 0, rare: bool = False
+    ) -> Callable:
         """Turns a function of one trial into one of K: every argument and result gains a leading lane axis.
+
+        The function is pure: it changes none of its arguments and draws no random numbers. Call `each` once and keep
+        what it returns: in the mode "compiled" every call of `each` compiles anew.
 
         Args:
             function: of trees of tensors; returns a tree of tensors.
             in_dims: 0 for arguments with a lane axis, None for those all lanes share (one entry an argument).
+            rare: called too seldom to be worth compiling (evaluation).
         """
         if self.mode == "loop":
             return _one_after_another(function, in_dims)
         batched = torch.vmap(function, in_dims=in_dims)
-        if self.mode == "compiled":
+        if self.mode == "compiled" and not rare:
             return torch.compile(batched, fullgraph=True, dynamic=False)
         return batched
 
@@ -75,26 +112,120 @@ def call(net: nn.Module, params: Tree, buffers: Tree, *inputs: Any) -> tuple[Any
     return functional_call(net, (params, buffers), inputs), buffers
 
 
+def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:
+    """`new` where a lane is alive and `old` where it has ended; NaN in `new` does not reach an ended lane.
+
+    Args:
+        alive: bool [K] (or a 0-dim bool inside a function of one trial).
+        new: a tree of [K, ...] tensors (or of one trial's tensors).
+        old: the same tree before.
+    """
+
+    def one(n: Tensor, o: Tensor) -> Tensor:
+        return torch.where(alive.reshape(alive.shape + (1,) * (n.dim() - alive.dim())), n, o)
+
+    return pytree.tree_map(one, new, old)
+
+
 def module_of(build: Callable[[], nn.Module], params: Tree, buffers: Tree, lane: int) -> nn.Module:
     """One ordinary network on the CPU with a lane's weights."""
-    net = build()
-    weights = {**params, **buffers}
-    net.load_state_dict({name: t[lane].detach().cpu() for name, t in weights.items()})
+    weights = {name: t[lane].detach().cpu() for name, t in {**params, **buffers}.items()}
+    with torch.random.fork_rng(devices=[]):  # initialising must not move the caller's generator
+        net = build()
+    net.load_state_dict(weights)
     return net
 
 
 def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]) -> Callable:
+    def row(tree: Tree, k: int) -> Tree:
+        return pytree.tree_map(lambda t: t[k], tree)
+
     def looped(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        count = next(_leaf(a).shape[0] for a, d in zip(args, dims, strict=True) if d is not None)
-        rows = []
-        for k in range(count):
-            row = [a if d is None else torch.utils._pytree.tree_map(lambda t, k=k: t[k], a) for a, d in zip(args, dims, strict=True)]
-            rows.append(function(*row))
-        return torch.utils._pytree.tree_map(lambda *ts: torch.stack(ts), *rows)
+        pairs = list(zip(args, dims, strict=True))
+        count = next(pytree.tree_leaves(a)[0].shape[0] for a, d in pairs if d is not None)
+        rows = [function(*(a if d is None else row(a, k) for a, d in pairs)) for k in range(count)]
+        return pytree.tree_map(lambda *ts: torch.stack(ts), *rows)
 
     return looped
 
 
-def _leaf(tree: Tree) -> Tensor:
-    return torch.utils._pytree.tree_leaves(tree)[0]
+# How to execute: chosen once per cohort
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a learner expects a cohort to cost on one CPU: the input of `choose_mode`.
+
+    Attributes:
+        eager_seconds: of the whole cohort, all its lanes, vmapped eagerly.
+        compile_seconds: to compile the learner's functions with an empty cache.
+        speedup: compiled over eager.
+        loop_on_cpu: True for convolutions, which gain nothing from lanes on a CPU.
+    """
+
+    eager_seconds: float
+    compile_seconds: float = 60.0
+    speedup: float = 3.0
+    loop_on_cpu: bool = False
+
+
+def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cpu") -> tuple[Mode, str]:
+    """How to execute a cohort, and why in one sentence.
+
+    The rule reads no clock and no load, so two runs of one trial on one machine are executed alike and have equal bits.
+
+    Args:
+        requested: "auto", or the mode that the experiment file asks for.
+        work: the learner's own estimate.
+        device: "cpu", "cuda" or "cuda:INDEX".
+    """
+    if requested == "compiled" and not has_compiler():
+        return "eager", "no C++ compiler with Python headers on this machine: lanes run eagerly instead of compiled"
+    if requested != "auto":
+        return requested, f"the experiment file asks for {requested}"
+    if work.loop_on_cpu and device == "cpu":
+        return "loop", "convolutions on a CPU gain nothing from lanes"
+    saved = work.eager_seconds * (1 - 1 / work.speedup)
+    if saved < 2 * work.compile_seconds:
+        return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
+    if not has_compiler():
+        return "eager", f"no C++ compiler with Python headers on this machine: compiling would save {saved:.0f} s"
+    return "compiled", f"compiling takes {work.compile_seconds:.0f} s and saves {saved:.0f} s"
+
+
+@lru_cache(maxsize=1)
+def has_compiler() -> bool:
+    """Whether TorchInductor can build C++ here: a compiler and Python's headers."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    named = os.environ.get("CXX")
+    return header.exists() and any(shutil.which(c) for c in ((named,) if named else ("g++", "clang++")))
+
+
+def use_compile_cache(folder: str | Path) -> None:
+    """Keeps compiled code under a folder, for this process and those it starts; call it before compiling.
+
+    A folder that `TORCHINDUCTOR_CACHE_DIR` already names is left as it is.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).absolute()))
+    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
+    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
+
+
+def reset_compiler() -> None:
+    """Forgets compiled code; called between the cohorts of one worker (the ninth shape would stop Dynamo)."""
+    if "torch._dynamo" in sys.modules:  # importing it takes a second, and there would be nothing to forget
+        torch._dynamo.reset()
+
+
+def resolve_device(requested: str) -> str:
+    """The device that "auto", "cpu", "cuda" or "cuda:INDEX" stands for here.
+
+    Raises:
+        ValueError: a CUDA device was asked for and there is none.
+    """
+    if requested == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if requested.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"resources.device is {requested}, but torch sees no CUDA device here; use auto or cpu")
+    return requested

@@ -1,0 +1,232 @@
+"""Image classification: cross-entropy, AdamW, cosine decay; K classifiers side by side.
+
+Paper: Loshchilov & Hutter 2019 (AdamW); Szegedy et al. 2016 (label smoothing).
+Deliberate differences: none of the usual warm-up, clipping and dropout; small images move by at most a pixel.
+
+Legend: K lanes, U updates of a chunk, B rows of a batch, N rows of a split, H x W pixels, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness import data
+from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.spec import LearnerConfig, PerLaneFloat, Score
+from nets.classifiers import image_classifier
+from nets.lanes import call, grad_and_value, keep, module_of
+from nets.optim import adam, adam_init
+
+__all__ = ["Classifier", "ClassifierConfig", "NetConfig", "smoothed_cross_entropy"]
+
+
+class NetConfig(BaseModel):
+    """The network: one vocabulary for all kinds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["mlp", "cnn", "gru", "transformer"] = Field(
+        "mlp", description="pixels in any order, convolutions, or the image's rows read by a GRU or a transformer"
+    )
+    hidden_features: int = Field(
+        0, ge=0, description="width of the layers (cnn: channels of the first block); 0 is the kind's default"
+    )
+    depth: int = Field(0, ge=0, description="number of layers or blocks; 0 is the kind's default")
+    activation: Literal["relu", "silu", "gelu", "tanh", "leaky_relu", "elu"] = Field(
+        "relu", description="activation function (a GRU has its own gates)"
+    )
+    norm: Literal["none", "layer"] = Field("none", description="norm between layers, for cnn")
+    heads: int = Field(4, ge=1, description="attention heads, for transformer")
+
+    def model_post_init(self, _context: Any) -> None:
+        """Writes the kind's defaults in, so that the resolved configuration says what is trained."""
+        features, depth = DEFAULT_SIZE[self.kind]
+        object.__setattr__(self, "hidden_features", self.hidden_features or features)
+        object.__setattr__(self, "depth", self.depth or depth)
+
+
+DEFAULT_SIZE = {"mlp": (128, 2), "cnn": (16, 2), "gru": (64, 1), "transformer": (32, 2)}  # hidden_features, depth
+UPDATES = 8  # of one chunk
+
+
+class ClassifierConfig(LearnerConfig):
+    """A classifier of small images."""
+
+    data: Literal["digits"] = Field("digits", description="data set")
+    net: NetConfig = Field(default_factory=NetConfig, description="the network")
+    epochs: int = Field(40, ge=1, description="passes over the training rows (rounded up to whole chunks)")
+    batch: int = Field(64, ge=1, description="rows of one update")
+    lr: PerLaneFloat = Field(3e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
+    weight_decay: PerLaneFloat = Field(1e-2, ge=0, description="decoupled weight decay (AdamW)")
+    label_smoothing: PerLaneFloat = Field(0.05, ge=0, le=1, description="share of the target spread over all classes")
+    shift: bool = Field(True, description="whether training images move by up to one pixel each way")
+    patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")
+
+    @property
+    def chunk(self) -> int:
+        """Rows of one chunk."""
+        return UPDATES * self.batch
+
+    @property
+    def budget(self) -> int:
+        """Rows to train on, whole chunks."""
+        return math.ceil(self.epochs * data.card(self.data).rows["train"] / self.chunk) * self.chunk
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data set."""
+        return (self.data,)
+
+    @property
+    def seconds_per_progress(self) -> float:
+        """Measured on one core of a 2-core machine, default sizes."""
+        return {"mlp": 1e-5, "cnn": 7e-5, "gru": 4e-5, "transformer": 8e-5}[self.net.kind]
+
+
+def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
+    """Cross-entropy against (1 - smoothing) one_hot(y) + smoothing / C, mean over rows.
+
+    Args:
+        logits: [B, C].
+        y: int64 [B].
+        smoothing: a number or 0-dim tensor in [0, 1].
+    """
+    log_p = functional.log_softmax(logits, dim=-1)
+    truth = -log_p.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    return ((1 - smoothing) * truth - smoothing * log_p.mean(-1)).mean()
+
+
+def shifted(images: np.ndarray) -> np.ndarray:
+    """Every image moved by (-1, 0, 1) pixels along each axis, edges filled with 0: [9, N, H, W]; the fifth is unmoved."""
+    height, width = images.shape[1:]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+    return np.stack([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)])
+
+
+class Classifier(Learner):
+    """K classifiers of one kind, each on its own order of the same rows."""
+
+    Config = ClassifierConfig
+    unit = "rows"
+    score = Score("test_accuracy", "max", worst=0.0, select="val_accuracy")
+
+    def start(self, lanes: Lanes) -> State:
+        """Networks and optimisers at progress 0."""
+        self.lanes = lanes
+        config: ClassifierConfig = lanes.config
+        self.chunk = config.chunk
+        self._load(config)
+        execution = lanes.execution
+        self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
+        self._update_each = execution.each(self._update, in_dims=0)
+        self._logits_each = execution.each(self._logits, in_dims=(0, 0, None))
+        zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
+        return {
+            "progress": zeros,
+            "alive": torch.ones_like(zeros, dtype=torch.bool),
+            "params": params,
+            "buffers": buffers,
+            "optimiser": adam_init(params, lanes=len(lanes)),
+        }
+
+    def advance(self, state: State) -> Metrics:
+        """One chunk: U updates on B rows each."""
+        lanes, config = self.lanes, self.lanes.config
+        progress = int(state["progress"][0])
+        rows = self._rows(progress)
+        batches = self._x[rows], self._y[rows % self.train_rows]  # [K, U, B, H, W], [K, U, B]
+        totals: dict[str, Tensor] = {}
+        for u in range(UPDATES):
+            done = (progress + u * config.batch) / config.budget
+            hp = {name: lanes.per_lane(name) for name in ("lr", "weight_decay", "label_smoothing")}
+            hp["lr"] = hp["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
+            weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
+            x, y = (t[:, u] for t in batches)
+            new, metrics = self._update_each(weights, hp, state["alive"], x, y)
+            state.update(new)
+            totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+        state["progress"] += self.chunk
+        return totals
+
+    def evaluate(self, state: State) -> Metrics:
+        """Accuracy and loss on the validation fifth, accuracy on the test fifth; [K]."""
+        val, test = (self._logits_each(state["params"], state["buffers"], self._held[s][0]) for s in self._held)
+        val_y, test_y = (y for _, y in self._held.values())
+        log_p = functional.log_softmax(val, dim=-1)  # [K, N, C]
+        return {
+            "val_accuracy": (val.argmax(-1) == val_y).double().mean(-1),
+            "val_loss": -log_p[:, torch.arange(len(val_y)), val_y].mean(-1),
+            "test_accuracy": (test.argmax(-1) == test_y).double().mean(-1),
+        }
+
+    def network(self, state: State, lane: int) -> nn.Module:
+        """Images [B, H, W] with pixels in [0, 1] to logits [B, C]."""
+        return module_of(self._build, state["params"], state["buffers"], lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """The confusion matrix on the test fifth: rows are the truth."""
+        x, y = self._held["test"]
+        guess = self._logits_each(state["params"], state["buffers"], x)[lane].argmax(-1)
+        counts = torch.bincount(y * self.classes + guess, minlength=self.classes**2)
+        return {
+            "confusion": Media(
+                kind="matrix",
+                data=counts.reshape(self.classes, self.classes).cpu().numpy(),
+                labels=tuple(str(c) for c in range(self.classes)),
+                caption=f"{int(counts.sum())} held-out images: rows are the truth, columns the prediction",
+            )
+        }
+
+    # Functions of one trial
+
+    def _build(self) -> nn.Module:
+        net = self.lanes.config.net
+        return image_classifier(out_features=self.classes, image=self.image, **net.model_dump())
+
+    def _logits(self, params: Any, buffers: Any, x: Tensor) -> Tensor:
+        return call(self.net, params, buffers, x)[0]
+
+    def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, y: Tensor) -> Any:
+        """One AdamW step on a batch: ({"params", "buffers", "optimiser"}, metrics)."""
+
+        def loss(params: Any) -> Any:
+            logits, buffers = call(self.net, params, weights["buffers"], x)
+            accuracy = (logits.argmax(-1) == y).to(logits.dtype).mean()
+            return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), (buffers, accuracy)
+
+        grads, (value, (buffers, accuracy)) = grad_and_value(loss, has_aux=True)(weights["params"])
+        params, optimiser = adam(
+            weights["params"], grads, weights["optimiser"], hp["lr"], weight_decay=hp["weight_decay"]
+        )
+        new = {"params": params, "buffers": buffers, "optimiser": optimiser}
+        return keep(alive, new, weights), {"loss": value, "accuracy": accuracy}
+
+    # Data
+
+    def _load(self, config: ClassifierConfig) -> None:
+        card, splits = data.card(config.data), data.load(config.data)
+        self.image, self.classes, self.train_rows = card.shape, card.classes, card.rows["train"]
+        tensor = self.lanes.execution.tensor
+        views = shifted(splits["train"].x) if config.shift else splits["train"].x
+        self._x, self._y = tensor(views.reshape(-1, *card.shape).copy()), tensor(splits["train"].y.copy())
+        held = {name: splits[name] for name in ("validation", "test")}
+        self._held = {name: (tensor(rows.x.copy()), tensor(rows.y.copy())) for name, rows in held.items()}
+
+    def _rows(self, progress: int) -> Tensor:
+        """Indices into the (moved) training rows, [K, U, B]: every epoch is a permutation of the lane's own."""
+        n, rows = self.train_rows, []
+        first, last = progress // n, (progress + self.chunk - 1) // n
+        for epoch in range(first, last + 1):
+            rows.append([rng.permutation(n) for rng in self.lanes.generators("classifier/rows", epoch)])
+        index = np.concatenate(rows, axis=-1)[:, progress - first * n :][:, : self.chunk]
+        if self.lanes.config.shift:
+            move = self.lanes.generators("classifier/shift", progress)
+            index = index + n * np.stack([rng.integers(0, 9, self.chunk) for rng in move])
+        return self.lanes.execution.tensor(index.reshape(len(self.lanes), UPDATES, -1))
