@@ -1,9 +1,9 @@
-"""A generative adversarial network for points and small images: R3GAN's loss and schedules on plain networks.
+"""A GAN for points and small images: R3GAN's loss and schedules on plain networks.
 
-Papers: Huang et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, no tricks); Karras et al. 2018 (moving
-average of the generator).
-Deliberate differences: plain perceptrons instead of its ResNets, no augmentation, and the average's half-life follows
-the images seen (a twentieth of them at most) instead of a cosine.
+Papers: Huang et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, no tricks); Karras et al.
+2018 (moving average of the generator).
+Deliberate differences: plain perceptrons instead of its ResNets, no augmentation, and the average's half-life
+follows the images seen (a twentieth of them at most) instead of a cosine.
 
 Legend: K lanes, U updates of a chunk, B rows of a batch, Z latent features, D discriminator, G generator.
 """
@@ -34,7 +34,14 @@ UPDATES = 10  # of one chunk
 SAMPLES = 2000  # rows that an evaluation draws
 DEFAULTS: dict[str, dict[str, Any]] = {  # fields whose default depends on the data
     "ring-8": {},
-    "digits": {"images": 800_000, "latent_features": 32, "hidden_features": 256, "lr_g": 5e-4, "lr_d": 5e-4, "gamma": 1.0},
+    "digits": {
+        "images": 800_000,
+        "latent_features": 32,
+        "hidden_features": 256,
+        "lr_g": 5e-4,
+        "lr_d": 5e-4,
+        "gamma": 1.0,
+    },
 }
 
 
@@ -42,7 +49,9 @@ class GANConfig(LearnerConfig):
     """A generator and a discriminator."""
 
     data: Literal["ring-8", "digits"] = Field("ring-8", description="data set")
-    images: int = Field(1_000_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)")
+    images: int = Field(
+        1_000_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)"
+    )
     batch: int = Field(256, ge=1, description="rows of one update")
     latent_features: int = Field(2, ge=1, description="width of the generator's noise")
     hidden_features: int = Field(96, ge=1, description="width of the layers of both networks")
@@ -52,20 +61,29 @@ class GANConfig(LearnerConfig):
     )
     lr_g: PerLaneFloat = Field(1e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(1e-3, ge=0, description="the discriminator's learning rate at the start")
-    lr_end: float = Field(0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma: PerLaneFloat = Field(0.1, ge=0, description="weight of the gradient penalties R1 and R2 at the start")
+    lr_end: float = Field(
+        0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start"
+    )
+    gamma: PerLaneFloat = Field(
+        0.1, ge=0, description="weight of the gradient penalties R1 and R2 at the start"
+    )
     gamma_end: float = Field(0.1, ge=0, le=1, description="gamma at the end, as a share of that at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
     beta2_end: float = Field(0.99, ge=0, lt=1, description="Adam's decay of the gradient's square at the end")
     ema_half_life: float = Field(
-        50_000, gt=0, description="images after which the average generator has forgotten half of a former one"
+        50_000,
+        gt=0,
+        description="images after which the average generator has forgotten half of a former one",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_data(cls, given: Any) -> Any:
-        return {**DEFAULTS.get(given.get("data", "ring-8"), {}), **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        name = given.get("data", "ring-8")
+        return {**DEFAULTS.get(name if isinstance(name, str) else "", {}), **given}
 
     @property
     def chunk(self) -> int:
@@ -100,7 +118,12 @@ class RowNet(nn.Module):
     """
 
     def __init__(
-        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], hidden_features: int, depth: int, activation: str
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        hidden_features: int,
+        depth: int,
+        activation: str,
     ) -> None:
         super().__init__()
         self.net = MLP(math.prod(in_shape), [hidden_features] * depth, math.prod(out_shape), activation)
@@ -112,7 +135,7 @@ class RowNet(nn.Module):
 
 
 def anneal(start: Any, end: Any, done: float) -> Any:
-    """From `start` to `end` along half a cosine; `done` is the share of the budget spent (R3GAN, train.py)."""
+    """From `start` to `end` along half a cosine (as R3GAN); `done` is the share of the budget spent."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * min(max(done, 0.0), 1.0)))
 
 
@@ -166,9 +189,10 @@ class GAN(Learner):
         return totals
 
     def evaluate(self, state: State) -> Metrics:
-        """Quality of the average generators' rows, [K]: Frechet distance on raw features to the held-out rows.
+        """Quality of the average generators' rows, [K]: Frechet distance to the held-out rows, raw features.
 
-        For a ring also modes covered, share of the rarest mode, share of high quality and spread within modes.
+        For a ring also modes covered, share of the rarest mode, share of high quality and spread within
+        modes.
         """
         z = self.lanes.noise("gan/evaluate", 0, (SAMPLES, self.lanes.config.latent_features))
         rows = []
@@ -270,7 +294,7 @@ class GAN(Learner):
 
 
 def _grid(images: np.ndarray, columns: int = 8, scale: int = 4) -> np.ndarray:
-    """Images [N, H, W] in [0, 1] as one picture, uint8, a pixel of each `scale` wide, one black line between them."""
+    """Images [N, H, W] in [0, 1] as one uint8 picture: a pixel is `scale` wide, a black line lies between."""
     count, height, width = images.shape
     padded = np.pad(images, ((0, -count % columns), (0, 1), (0, 1)))
     rows = padded.reshape(-1, columns, height + 1, width + 1).transpose(0, 2, 1, 3)

@@ -18,7 +18,9 @@ def _start(config, seeds=(0,), mode="eager", dtype=torch.float64):
 
 
 def _config(name="ring-8", **options):
-    return GAN.Config(**{"data": name, "batch": 16, "hidden_features": 8, "depth": 1, "images": 1600, **options})
+    return GAN.Config(
+        **{"data": name, "batch": 16, "hidden_features": 8, "depth": 1, "images": 1600, **options}
+    )
 
 
 def test_anneal_is_half_a_cosine():
@@ -35,7 +37,9 @@ def test_defaults_follow_the_data_and_are_resolved(name):
     assert config.data_sets == (name,)
     assert GAN.Config(data=name, gamma=7).gamma == 7
     assert set(GAN.Config.per_lane_fields()) == {"lr_g", "lr_d", "gamma"}
-    assert GAN.Config(data="digits") != GAN.Config(data="ring-8", **{"hidden_features": config.hidden_features})
+    assert GAN.Config(data="digits") != GAN.Config(
+        data="ring-8", **{"hidden_features": config.hidden_features}
+    )
 
 
 def test_hyperparameters_anneal_and_the_average_forgets_ever_less():
@@ -63,7 +67,9 @@ def test_real_rows_are_the_datas_own():
 
 
 def test_points_come_nearer():
-    learner, state = _start(_config(hidden_features=32, depth=2, batch=128, images=60_000), dtype=torch.float32)
+    learner, state = _start(
+        _config(hidden_features=32, depth=2, batch=128, images=60_000), dtype=torch.float32
+    )
     before = learner.evaluate(state)
     while int(state["progress"][0]) < learner.lanes.config.budget:
         metrics = learner.advance(state)
@@ -102,7 +108,10 @@ def test_an_ended_lane_stands_still():
     for tree in ("g", "d", "ema"):
         for name, value in state[tree].items():
             assert torch.equal(value[0], before[tree][name][0])
-            if (tree, name) != ("d", "net.layers.2.bias"):  # the loss sees differences: this bias has no gradient
+            if (tree, name) != (
+                "d",
+                "net.layers.2.bias",
+            ):  # the loss sees differences: this bias has no gradient
                 assert not torch.equal(value[1], before[tree][name][1])
 
 

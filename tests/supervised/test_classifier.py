@@ -24,7 +24,9 @@ def _start(configs, seeds=None, mode="eager", dtype=torch.float64):
 
 
 def _config(kind="mlp", **options):
-    return Classifier.Config(net={"kind": kind, "hidden_features": 8, "depth": 1, "heads": 2}, batch=16, **options)
+    return Classifier.Config(
+        net={"kind": kind, "hidden_features": 8, "depth": 1, "heads": 2}, batch=16, **options
+    )
 
 
 def test_smoothed_cross_entropy_equals_torch():
