@@ -24,12 +24,14 @@ from harness import data
 from harness.data.ring import STD
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
-from nets.lanes import call, grad_and_value, keep, module_of
+from nets.activations import activation as activation_named
+from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.mlp import MLP
 from nets.optim import adam, adam_init
 
 __all__ = ["GAN", "GANConfig", "RowNet", "anneal"]
 
+Shape = tuple[int, ...]
 UPDATES = 10  # of one chunk
 SAMPLES = 2000  # rows that an evaluation draws
 DEFAULTS: dict[str, dict[str, Any]] = {  # fields whose default depends on the data
@@ -107,31 +109,29 @@ class GANConfig(LearnerConfig):
 
 
 class RowNet(nn.Module):
-    """A perceptron from rows of one shape to rows of another.
+    """A perceptron from rows of one shape to rows of another, or to a logit.
 
     Args:
         in_shape: of one row.
-        out_shape: of one row; () for a number.
+        out_shape: of one row; () for a logit, which has no bias: the losses see differences of logits only.
         hidden_features: width of the hidden layers.
         depth: how many hidden layers.
         activation: a name in `nets.activations`.
     """
 
     def __init__(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        hidden_features: int,
-        depth: int,
-        activation: str,
+        self, in_shape: Shape, out_shape: Shape, hidden_features: int, depth: int, activation: str
     ) -> None:
         super().__init__()
-        self.net = MLP(math.prod(in_shape), [hidden_features] * depth, math.prod(out_shape), activation)
+        before = [hidden_features] * (depth - 1)
+        self.body = MLP(math.prod(in_shape), before, hidden_features, activation)
+        self.activation = activation_named(activation)
+        self.head = nn.Linear(hidden_features, math.prod(out_shape), bias=out_shape != ())
         self.out_shape = out_shape
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, *in_shape] to [B, *out_shape]."""
-        return self.net(x.flatten(1)).reshape(-1, *self.out_shape)
+        return self.head(self.activation(self.body(x.flatten(1)))).reshape(-1, *self.out_shape)
 
 
 def anneal(start: Any, end: Any, done: float) -> Any:
@@ -151,6 +151,7 @@ class GAN(Learner):
         self.lanes = lanes
         config: GANConfig = lanes.config
         self.chunk = config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
         self.card = data.card(config.data)
         execution = lanes.execution
         rows = data.load(config.data)
@@ -160,7 +161,7 @@ class GAN(Learner):
         self.g_net, g, _ = execution.stack(self._generator, lanes.init_seeds("gan/generator"))
         self.d_net, d, _ = execution.stack(self._discriminator, lanes.init_seeds("gan/discriminator"))
         self._update_each = execution.each(self._update)
-        self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0])
+        self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0], rare=True)
         progress = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
             "progress": progress,
@@ -219,6 +220,11 @@ class GAN(Learner):
         caption = f"{count} images of the average generator beside {count} held-out ones"
         return {"samples": Media("image", _grid(samples), _grid(reference), caption=caption)}
 
+    @classmethod
+    def work(cls, config: GANConfig, lanes: int) -> Work:
+        """What a cohort costs, for choosing how it is executed."""
+        return Work(config.seconds_per_progress * config.budget * lanes, compile_seconds=60.0, speedup=3.0)
+
     # Functions of one trial
 
     def _generator(self) -> nn.Module:
@@ -264,7 +270,7 @@ class GAN(Learner):
 
     def _hyperparameters(self, seen: int) -> dict[str, Tensor]:
         """Per-lane values [K] after `seen` images."""
-        lanes, config = self.lanes, self.lanes.config
+        config = self.lanes.config
         done = seen / config.budget
         lr, gamma = anneal(1.0, config.lr_end, done), anneal(1.0, config.gamma_end, done)
         half_life = min(config.ema_half_life, 0.05 * seen + 1e-8)
@@ -274,7 +280,7 @@ class GAN(Learner):
             "ema": 0.5 ** (config.batch / half_life),
         }
         per_lane = {"lr_g": lr, "lr_d": lr, "gamma": gamma}
-        hp = {name: lanes.per_lane(name) * factor for name, factor in per_lane.items()}
+        hp = {name: self.hyper[name] * factor for name, factor in per_lane.items()}
         return hp | {name: torch.full_like(hp["gamma"], value) for name, value in shared.items()}
 
     def _real(self, progress: int) -> Tensor:

@@ -21,7 +21,7 @@ from harness import data
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.classifiers import image_classifier
-from nets.lanes import call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 
 __all__ = ["Classifier", "ClassifierConfig", "NetConfig", "smoothed_cross_entropy"]
@@ -153,11 +153,12 @@ class Classifier(Learner):
         self.lanes = lanes
         config: ClassifierConfig = lanes.config
         self.chunk = config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
         self._load(config)
         execution = lanes.execution
         self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
-        self._update_each = execution.each(self._update, in_dims=0)
-        self._logits_each = execution.each(self._logits, in_dims=(0, 0, None))
+        self._update_each = execution.each(self._update)
+        self._logits_each = execution.each(self._logits, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
             "progress": zeros,
@@ -169,15 +170,14 @@ class Classifier(Learner):
 
     def advance(self, state: State) -> Metrics:
         """One chunk: U updates on B rows each."""
-        lanes, config = self.lanes, self.lanes.config
+        config: ClassifierConfig = self.lanes.config
         progress = int(state["progress"][0])
         rows = self._rows(progress)
         batches = self._x[rows], self._y[rows % self.train_rows]  # [K, U, B, H, W], [K, U, B]
         totals: dict[str, Tensor] = {}
         for u in range(UPDATES):
             done = (progress + u * config.batch) / config.budget
-            hp = {name: lanes.per_lane(name) for name in ("lr", "weight_decay", "label_smoothing")}
-            hp["lr"] = hp["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
+            hp = {**self.hyper, "lr": self.hyper["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))}
             weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
             x, y = (t[:, u] for t in batches)
             new, metrics = self._update_each(weights, hp, state["alive"], x, y)
@@ -216,6 +216,11 @@ class Classifier(Learner):
                 caption=f"{int(counts.sum())} held-out images: rows are the truth, columns the prediction",
             )
         }
+
+    @classmethod
+    def work(cls, config: ClassifierConfig, lanes: int) -> Work:
+        """What a cohort costs, for choosing how it is executed."""
+        return Work(config.seconds_per_progress * config.budget * lanes, compile_seconds=30.0, speedup=2.0)
 
     # Functions of one trial
 
