@@ -123,7 +123,8 @@ def test_kill_the_driver_at_30_random_moments(tmp_path: Path, executor: str, ora
 def test_kill_a_ray_worker(tmp_path: Path, oracle: dict[str, str]):
     driven = Driven(tmp_path, "runs", "ray")
     assert driven.reports(30) == 30
-    actors = [p for p in psutil.Process(driven.process.pid).children(recursive=True) if "_Actor" in p.name() + str(p.cmdline())]
+    children = psutil.Process(driven.process.pid).children(recursive=True)
+    actors = [p for p in children if "_Actor" in p.name() + str(p.cmdline())]
     assert actors
     os.kill(actors[0].pid, signal.SIGKILL)
     in_the_middle(driven.root)

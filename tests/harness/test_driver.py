@@ -197,3 +197,25 @@ def test_a_lane_that_ended_before_the_stop_is_not_trained_again(tmp_path: Path):
     assert attempts[ends[-1]] == 2
     check_invariants(tmp_path / "runs", "e", every=1)
     assert weights(tmp_path / "runs", "e") == weights(tmp_path / "whole", "e")
+
+
+def test_past_the_grace_time_a_stop_falls_back_to_the_last_checkpoint(tmp_path: Path):
+    text = "trials: [{learner: toy, steps: 50, seeds: 2, sleep: 0.02, report_every: 25, checkpoint_every: 25}]"
+    run(tmp_path, text, root="whole")
+    handler, driver = stop_after(1)
+    experiment = load_experiment(tmp_path / "e.yaml")
+    driver.append(Driver(experiment, tmp_path / "runs", executor="inline", on_event=handler, grace=0.1))
+    driver[0]._executor.call = lambda slot, method, argument: _late(driver[0], method, argument)
+    stopped = driver[0].train()
+    assert {t["state"] for t in stopped.trials} == {"stopped"}
+    assert {t["progress"] for t in stopped.trials} == {25}
+    run(tmp_path, text)
+    check_invariants(tmp_path / "runs", "e", every=25)
+    assert weights(tmp_path / "runs", "e") == weights(tmp_path / "whole", "e")
+
+
+def _late(driver: Any, method: str, argument: Any) -> None:
+    """Hands the call on without the stop, so that only the grace time can end it."""
+    if method == "advance":
+        argument = type(argument)(end=argument.end)
+    driver._executor._pending = (method, argument)

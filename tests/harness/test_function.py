@@ -19,7 +19,8 @@ def write(folder: Path, call: str = "train", **config: object) -> Path:
     file = folder / "e.yaml"
     config = {"steps": 35, "starts": str(folder / "starts"), **config}
     call = f"tests.own_function:{call}"
-    file.write_text(json.dumps({"name": "e", "trials": [{"learner": "function", "call": call, "steps": 35, "config": config}]}))
+    trial = {"learner": "function", "call": call, "steps": 35, "config": config}
+    file.write_text(json.dumps({"name": "e", "trials": [trial]}))
     return file
 
 
