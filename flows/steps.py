@@ -15,9 +15,11 @@ from flows.stopping import Stopper
 from harness.driver import Driver
 from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
+from harness.tracking import make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
 
+FINISH_SECONDS = 60.0  # for W&B; what did not arrive is delivered by `seedbed sync`
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -56,17 +58,20 @@ class Steps:
         self.listeners: list[Listener] = []
         self.error: BaseException | None = None
         self._results: dict[str, Any] = {}
+        self.tracker = make_tracker(options.tracker, self.root, experiment.name)  # type: ignore[arg-type]
         self.driver = Driver(
             experiment,
             self.root,
             executor=options.executor,
             ray_address=options.ray_address,
+            tracker=self.tracker,
             workers=options.workers,
             retry_failed=options.retry_failed,
             on_event=self._hear,
         )
         self.stopper = Stopper(self.driver.request_stop, self.note)
-        self._starting: threading.Thread | None = None
+        self._started = threading.Event()
+        self._started.set()
 
     @classmethod
     def load(cls, file: str | Path, overrides: Sequence[str], options: Options) -> Steps:
@@ -92,14 +97,16 @@ class Steps:
 
     def start_workers(self) -> None:
         """Starts workers in a thread, so that they import torch while Prefect's server starts."""
-        self._starting = threading.Thread(target=self._start_workers, daemon=True)
-        self._starting.start()
+        self._started = threading.Event()
+        threading.Thread(target=self._start_workers, daemon=True).start()
 
     def _start_workers(self) -> None:
         try:
             self.driver.start_workers()
         except Exception as error:  # training meets the same trouble, and tells it
             self.note(f"workers could not be started ahead of time: {error}")
+        self._started.set()
+        threading.Event().wait()  # Linux kills Ray's processes when the thread that started them ends
 
     def _hear(self, event: dict[str, Any]) -> None:
         if event["kind"] == "cohort":
@@ -129,8 +136,7 @@ class Steps:
         return self._once("train", self._train)
 
     def _train(self) -> Any:
-        if self._starting is not None:
-            self._starting.join()
+        self._started.wait()
         with self.stopper:
             self.stopper.graceful = True
             try:
@@ -155,7 +161,13 @@ class Steps:
         return self._once("report", self._report)
 
     def _report(self) -> Path:
-        return build_report(self.root, self.experiment.name)
+        page = build_report(self.root, self.experiment.name)
+        if self.plan().due:  # W&B has the rest since an earlier run
+            self.tracker.report(self.summarise(), page)
+            told = self.tracker.finish(FINISH_SECONDS)
+            if told:
+                self.note(told)
+        return page
 
     def rest(self) -> int:
         """Does every step that was not done yet, in order; returns the exit status."""

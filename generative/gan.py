@@ -1,9 +1,9 @@
-"""A generative adversarial network for points and small images: R3GAN's loss and schedules on plain networks.
+"""A GAN for points and small images: R3GAN's loss and schedules on plain networks.
 
-Papers: Huang et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, no tricks); Karras et al. 2018 (moving
-average of the generator).
-Deliberate differences: plain perceptrons instead of its ResNets, no augmentation, and the average's half-life follows
-the images seen (a twentieth of them at most) instead of a cosine.
+Papers: Huang et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, no tricks); Karras et al.
+2018 (moving average of the generator).
+Deliberate differences: plain perceptrons instead of its ResNets, no augmentation, and the average's half-life
+follows the images seen (a twentieth of them at most) instead of a cosine.
 
 Legend: K lanes, U updates of a chunk, B rows of a batch, Z latent features, D discriminator, G generator.
 """
@@ -24,17 +24,26 @@ from harness import data
 from harness.data.ring import STD
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
-from nets.lanes import call, grad_and_value, keep, module_of
+from nets.activations import activation as activation_named
+from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.mlp import MLP
 from nets.optim import adam, adam_init
 
 __all__ = ["GAN", "GANConfig", "RowNet", "anneal"]
 
+Shape = tuple[int, ...]
 UPDATES = 10  # of one chunk
 SAMPLES = 2000  # rows that an evaluation draws
 DEFAULTS: dict[str, dict[str, Any]] = {  # fields whose default depends on the data
     "ring-8": {},
-    "digits": {"images": 800_000, "latent_features": 32, "hidden_features": 256, "lr_g": 5e-4, "lr_d": 5e-4, "gamma": 1.0},
+    "digits": {
+        "images": 800_000,
+        "latent_features": 32,
+        "hidden_features": 256,
+        "lr_g": 5e-4,
+        "lr_d": 5e-4,
+        "gamma": 1.0,
+    },
 }
 
 
@@ -42,7 +51,9 @@ class GANConfig(LearnerConfig):
     """A generator and a discriminator."""
 
     data: Literal["ring-8", "digits"] = Field("ring-8", description="data set")
-    images: int = Field(1_000_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)")
+    images: int = Field(
+        1_000_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)"
+    )
     batch: int = Field(256, ge=1, description="rows of one update")
     latent_features: int = Field(2, ge=1, description="width of the generator's noise")
     hidden_features: int = Field(96, ge=1, description="width of the layers of both networks")
@@ -52,20 +63,29 @@ class GANConfig(LearnerConfig):
     )
     lr_g: PerLaneFloat = Field(1e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(1e-3, ge=0, description="the discriminator's learning rate at the start")
-    lr_end: float = Field(0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma: PerLaneFloat = Field(0.1, ge=0, description="weight of the gradient penalties R1 and R2 at the start")
+    lr_end: float = Field(
+        0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start"
+    )
+    gamma: PerLaneFloat = Field(
+        0.1, ge=0, description="weight of the gradient penalties R1 and R2 at the start"
+    )
     gamma_end: float = Field(0.1, ge=0, le=1, description="gamma at the end, as a share of that at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
     beta2_end: float = Field(0.99, ge=0, lt=1, description="Adam's decay of the gradient's square at the end")
     ema_half_life: float = Field(
-        50_000, gt=0, description="images after which the average generator has forgotten half of a former one"
+        50_000,
+        gt=0,
+        description="images after which the average generator has forgotten half of a former one",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_data(cls, given: Any) -> Any:
-        return {**DEFAULTS.get(given.get("data", "ring-8"), {}), **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        name = given.get("data", "ring-8")
+        return {**DEFAULTS.get(name if isinstance(name, str) else "", {}), **given}
 
     @property
     def chunk(self) -> int:
@@ -89,30 +109,33 @@ class GANConfig(LearnerConfig):
 
 
 class RowNet(nn.Module):
-    """A perceptron from rows of one shape to rows of another.
+    """A perceptron from rows of one shape to rows of another, or to a logit.
 
     Args:
         in_shape: of one row.
-        out_shape: of one row; () for a number.
+        out_shape: of one row; () for a logit, which has no bias: the losses see differences of logits only.
         hidden_features: width of the hidden layers.
         depth: how many hidden layers.
         activation: a name in `nets.activations`.
     """
 
     def __init__(
-        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], hidden_features: int, depth: int, activation: str
+        self, in_shape: Shape, out_shape: Shape, hidden_features: int, depth: int, activation: str
     ) -> None:
         super().__init__()
-        self.net = MLP(math.prod(in_shape), [hidden_features] * depth, math.prod(out_shape), activation)
+        before = [hidden_features] * (depth - 1)
+        self.body = MLP(math.prod(in_shape), before, hidden_features, activation)
+        self.activation = activation_named(activation)
+        self.head = nn.Linear(hidden_features, math.prod(out_shape), bias=out_shape != ())
         self.out_shape = out_shape
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, *in_shape] to [B, *out_shape]."""
-        return self.net(x.flatten(1)).reshape(-1, *self.out_shape)
+        return self.head(self.activation(self.body(x.flatten(1)))).reshape(-1, *self.out_shape)
 
 
 def anneal(start: Any, end: Any, done: float) -> Any:
-    """From `start` to `end` along half a cosine; `done` is the share of the budget spent (R3GAN, train.py)."""
+    """From `start` to `end` along half a cosine (as R3GAN); `done` is the share of the budget spent."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * min(max(done, 0.0), 1.0)))
 
 
@@ -128,6 +151,7 @@ class GAN(Learner):
         self.lanes = lanes
         config: GANConfig = lanes.config
         self.chunk = config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
         self.card = data.card(config.data)
         execution = lanes.execution
         rows = data.load(config.data)
@@ -137,7 +161,7 @@ class GAN(Learner):
         self.g_net, g, _ = execution.stack(self._generator, lanes.init_seeds("gan/generator"))
         self.d_net, d, _ = execution.stack(self._discriminator, lanes.init_seeds("gan/discriminator"))
         self._update_each = execution.each(self._update)
-        self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0])
+        self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0], rare=True)
         progress = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
             "progress": progress,
@@ -166,9 +190,10 @@ class GAN(Learner):
         return totals
 
     def evaluate(self, state: State) -> Metrics:
-        """Quality of the average generators' rows, [K]: Frechet distance on raw features to the held-out rows.
+        """Quality of the average generators' rows, [K]: Frechet distance to the held-out rows, raw features.
 
-        For a ring also modes covered, share of the rarest mode, share of high quality and spread within modes.
+        For a ring also modes covered, share of the rarest mode, share of high quality and spread within
+        modes.
         """
         z = self.lanes.noise("gan/evaluate", 0, (SAMPLES, self.lanes.config.latent_features))
         rows = []
@@ -194,6 +219,11 @@ class GAN(Learner):
             return {"samples": Media("points", samples, reference, caption=caption)}
         caption = f"{count} images of the average generator beside {count} held-out ones"
         return {"samples": Media("image", _grid(samples), _grid(reference), caption=caption)}
+
+    @classmethod
+    def work(cls, config: GANConfig, lanes: int) -> Work:
+        """What a cohort costs, for choosing how it is executed."""
+        return Work(config.seconds_per_progress * config.budget * lanes, compile_seconds=60.0, speedup=3.0)
 
     # Functions of one trial
 
@@ -240,7 +270,7 @@ class GAN(Learner):
 
     def _hyperparameters(self, seen: int) -> dict[str, Tensor]:
         """Per-lane values [K] after `seen` images."""
-        lanes, config = self.lanes, self.lanes.config
+        config = self.lanes.config
         done = seen / config.budget
         lr, gamma = anneal(1.0, config.lr_end, done), anneal(1.0, config.gamma_end, done)
         half_life = min(config.ema_half_life, 0.05 * seen + 1e-8)
@@ -250,7 +280,7 @@ class GAN(Learner):
             "ema": 0.5 ** (config.batch / half_life),
         }
         per_lane = {"lr_g": lr, "lr_d": lr, "gamma": gamma}
-        hp = {name: lanes.per_lane(name) * factor for name, factor in per_lane.items()}
+        hp = {name: self.hyper[name] * factor for name, factor in per_lane.items()}
         return hp | {name: torch.full_like(hp["gamma"], value) for name, value in shared.items()}
 
     def _real(self, progress: int) -> Tensor:
@@ -270,7 +300,7 @@ class GAN(Learner):
 
 
 def _grid(images: np.ndarray, columns: int = 8, scale: int = 4) -> np.ndarray:
-    """Images [N, H, W] in [0, 1] as one picture, uint8, a pixel of each `scale` wide, one black line between them."""
+    """Images [N, H, W] in [0, 1] as one uint8 picture: a pixel is `scale` wide, a black line lies between."""
     count, height, width = images.shape
     padded = np.pad(images, ((0, -count % columns), (0, 1), (0, 1)))
     rows = padded.reshape(-1, columns, height + 1, width + 1).transpose(0, 2, 1, 3)

@@ -1,6 +1,7 @@
 """GAN losses of one trial: relativistic pairing with gradient penalties on real and generated rows (R3GAN).
 
-Papers: Jolicoeur-Martineau 2019 (relativistic pairing); Mescheder et al. 2018 (R1, R2); Huang et al. 2024 (R3GAN).
+Papers: Jolicoeur-Martineau 2019 (relativistic pairing); Mescheder et al. 2018 (R1, R2); Huang et al. 2024
+(R3GAN).
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ def rpgan_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def logits_and_slopes(critic: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [B] and squared slopes |grad_x D(x)|^2 [B], summed over a row's features.
 
-    The slopes' mean over real rows is R1, over generated ones R2; both enter the loss with weight gamma / 2. They are
-    differentiable again, so a gradient with respect to the critic's parameters goes through logits and slopes.
+    The slopes' mean over real rows is R1, over generated ones R2; both enter the loss with weight gamma / 2.
+    They are differentiable again, so a gradient with respect to the critic's parameters goes through logits
+    and slopes.
 
     Args:
         critic: [B, ...] to [B]; rows must not influence each other's logit.
         x: [B, ...].
     """
-    logits, pull = torch.func.vjp(critic, x)
+    logits, pull, *_ = torch.func.vjp(critic, x)
     (slope,) = pull(torch.ones_like(logits))
     return logits, slope.square().flatten(1).sum(-1)

@@ -9,7 +9,7 @@ __all__ = ["frechet_distance", "mode_metrics", "modes_of", "moments"]
 
 
 def modes_of(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """The nearest mode of every sample and whether it lies within 3 standard deviations of it (Srivastava et al. 2017).
+    """The nearest mode of every sample and whether it is within 3 standard deviations (VEEGAN's protocol).
 
     Args:
         samples: [N, F].
@@ -33,10 +33,11 @@ def mode_metrics(samples: Tensor, centres: Tensor, std: float, share: float = 0.
         share: of the samples that must lie within 3 standard deviations of a mode for it to count as covered.
 
     Returns:
-        0-dim float64 tensors: "modes" covered; "min_mode_share", the smallest share of all samples within 3 standard
-        deviations of one mode; "hq_share", the share of samples within 3 standard deviations of any; "spread", the
-        standard deviation per axis of those samples around their own mean, averaged over modes that hold at least
-        two, as a ratio to `std` (0.98 for the data itself, whose tails are cut; 0 where no mode holds two).
+        0-dim float64 tensors: "modes" covered; "min_mode_share", the smallest share of all samples within 3
+        standard deviations of one mode; "hq_share", the share of samples within 3 standard deviations of any;
+        "spread", the standard deviation per axis of those samples around their own mean, averaged over modes
+        that hold at least two, as a ratio to `std` (0.98 for the data itself, whose tails are cut; 0 where no
+        mode holds two).
     """
     samples, centres = samples.double(), centres.double()
     nearest, good = modes_of(samples, centres, std)
@@ -68,10 +69,10 @@ def _root(matrix: Tensor) -> Tensor:
 
 
 def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-    """Squared Frechet distance of two Gaussians (Dowson & Landau 1982), 0-dim float64; NaN for moments with NaN.
+    """Squared Frechet distance of two Gaussians (Dowson & Landau 1982), 0-dim float64; NaN for NaN.
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2)). On raw features it sees means and covariances only: rows
-    that share them are at distance 0, however else they differ.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2)). On raw features it sees means and covariances
+    only: rows that share them are at distance 0, however else they differ.
 
     Args:
         a: (mean [F], covariance [F, F]).

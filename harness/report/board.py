@@ -45,15 +45,18 @@ def _board(learner: str, groups: Sequence[Group], score: Mapping[str, Any], slot
 
 
 def _span(groups: Sequence[Group]) -> tuple[float, float]:
-    """The common axis of a board's strips: scores and intervals, without the worst scores of diverged trials."""
-    values: list[float] = []
-    for group in groups:
-        lost = _diverged(group)
-        values += [score for identity, _, score in group.scores if identity not in lost]
-        if group.summary is not None and group.summary.low is not None and not lost:
-            values += [group.summary.low, group.summary.high or group.summary.low]
-    finite = [v for v in values if math.isfinite(v)]
-    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+    """The common axis of a board's strips: all scores, and intervals as far as half the scores' range beyond.
+
+    Two seeds can have an interval many times as wide as all scores together; it is cut off at the axis' end.
+    """
+    scores = [score for group in groups for _, _, score in group.scores if math.isfinite(score)]
+    if not scores:
+        return 0.0, 0.0
+    least, most = min(scores), max(scores)
+    room = (most - least) / 2
+    lows = [g.summary.low for g in groups if g.summary is not None and g.summary.low is not None]
+    highs = [g.summary.high for g in groups if g.summary is not None and g.summary.high is not None]
+    return max(min([least, *lows]), least - room), min(max([most, *highs]), most + room)
 
 
 def _diverged(group: Group) -> set[str]:
@@ -90,7 +93,7 @@ def _entry(group: Group, slot: int, span: tuple[float, float], places: int) -> d
 def strip(group: Group, span: tuple[float, float], places: int) -> dict:
     """Positions in per cent of the strip's width: a dot a seed, the interval's ends and its centre.
 
-    Values outside the axis (the worst score of a diverged trial) are drawn at its edge.
+    Values outside the axis (an infinite score, the end of a wide interval) are drawn at its edge.
     """
     lost = _diverged(group)
 

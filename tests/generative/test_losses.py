@@ -42,7 +42,7 @@ def test_slopes_of_a_quadratic_critic():
 
 
 def test_penalty_has_a_second_derivative_under_lanes():
-    """D(x) = tanh(a . x): the penalty is |a|^2 (1 - tanh^2)^2; its gradient in `a` against finite differences."""
+    """D(x) = tanh(a . x): the penalty is |a|^2 (1 - tanh^2)^2; its gradient against finite differences."""
     execution = Execution("eager", dtype=torch.float64)
     a, x = torch.randn(3, 2).double(), torch.randn(3, 6, 2).double()
 

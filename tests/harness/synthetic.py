@@ -160,8 +160,8 @@ def _ring(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
 def _glyphs(rng: np.random.Generator) -> np.ndarray:
     from sklearn.datasets import load_digits  # real scanned digits, inside the package
 
-    images = load_digits().images[rng.integers(0, 1797, 64)].reshape(8, 8, 8, 8)
-    return (255 * images.transpose(0, 2, 1, 3).reshape(64, 64) / 16).astype(np.uint8)
+    images = np.pad(load_digits().images[rng.integers(0, 1797, 64)], ((0, 0), (1, 1), (1, 1))).reshape(8, 8, 10, 10)
+    return (255 * images.transpose(0, 2, 1, 3).reshape(80, 80) / 16).astype(np.uint8)
 
 
 def _alter(root: Path, row: dict[str, Any], state: str, reason: str = "") -> None:

@@ -45,13 +45,18 @@ def test_attention_equals_torch(causal):
     q, k, v = (torch.randn(3, 2, 5, 4, dtype=torch.float64) for _ in range(3))
     expected = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
     torch.testing.assert_close(attend(q, k, v, causal), expected, rtol=0, atol=1e-12)
-    ours, theirs = SelfAttention(8, 2, causal).double(), nn.MultiheadAttention(8, 2, batch_first=True).double()
+    ours, theirs = (
+        SelfAttention(8, 2, causal).double(),
+        nn.MultiheadAttention(8, 2, batch_first=True).double(),
+    )
     theirs.in_proj_weight.data.copy_(ours.in_proj.weight)
     theirs.in_proj_bias.data.copy_(ours.in_proj.bias)
     theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     mask = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
-    torch.testing.assert_close(ours(x), theirs(x, x, x, attn_mask=mask, need_weights=False)[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        ours(x), theirs(x, x, x, attn_mask=mask, need_weights=False)[0], rtol=0, atol=1e-12
+    )
 
 
 def test_causal_encoder_does_not_see_what_comes_later():
