@@ -1,9 +1,9 @@
 """Results from Python: trials as a DataFrame, metrics, networks; notebooks need nothing else.
 
-    results = harness.load("quickstart")
-    results.trials.groupby("label").score.mean()
-    results.metrics("0a1b2c3d4e5f6071").plot(x="progress", y="eval/return")
-    results.network("0a1b2c3d4e5f6071")(inputs)
+results = harness.load("quickstart")
+results.trials.groupby("label").score.mean()
+results.metrics("0a1b2c3d4e5f6071").plot(x="progress", y="eval/return")
+results.network("0a1b2c3d4e5f6071")(inputs)
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Results:
         frames = []
         for identity, row in self._rows.items():
             frame = pd.DataFrame(read_metrics(self.folder(identity) / "metrics.jsonl"))
-            for place, (name, value) in enumerate((("trial", identity), ("label", row["label"]), ("seed", row["seed"]))):
+            for place, (name, value) in enumerate(
+                (("trial", identity), ("label", row["label"]), ("seed", row["seed"]))
+            ):
                 frame.insert(place, name, value)
             frames.append(frame)
         return pd.concat([f for f in frames if len(f)], ignore_index=True) if any(map(len, frames)) else pd.DataFrame()

@@ -17,8 +17,8 @@ from harness.statistics import Pooled, thin
 __all__ = ["PALETTE", "RECOLOUR", "colour", "curve_figure", "dash", "matrix_figure", "points_figure", "theme"]
 
 PALETTE = {
-    "light": ("#1f6fb2", "#d1571b", "#0b8f6a", "#a8488f", "#a67c00", "#4f5bd5", "#7d4a2f", "#5f6b7a"),
-    "dark": ("#62aef0", "#f59058", "#35c99b", "#e08cc8", "#e0b840", "#9aa3ff", "#c99a7c", "#a9b4c2"),
+    "light": ("#1d659e", "#b0460e", "#1c8b7b", "#b576cd", "#a98f25", "#614fed", "#68422d", "#446769"),
+    "dark": ("#6792f1", "#ec8619", "#5fe0ab", "#c373a3", "#f2c534", "#9db9ff", "#bf886d", "#9cb1af"),
 }
 DASHES = ("solid", "dash", "dot", "dashdot")
 BAND_OPACITY = 0.16

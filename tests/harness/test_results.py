@@ -54,8 +54,19 @@ def test_trials_are_a_frame_with_the_configuration_in_columns(synthetic):
     frame = synthetic.trials
     assert len(frame) == 30
     assert frame.index.name == "id"
-    assert set(frame[frame.learner == "classifier"]["config.net.kind"]) == {"mlp", "cnn", "gru", "transformer"}
-    assert frame.state.value_counts().to_dict() == {"done": 26, "running": 1, "diverged": 1, "planned": 1, "failed": 1}
+    assert set(frame[frame.learner == "classifier"]["config.net.kind"]) == {
+        "mlp",
+        "cnn",
+        "gru",
+        "transformer",
+    }
+    assert frame.state.value_counts().to_dict() == {
+        "done": 26,
+        "running": 1,
+        "diverged": 1,
+        "planned": 1,
+        "failed": 1,
+    }
 
 
 def test_metrics_of_one_trial_and_of_all(synthetic):
@@ -65,7 +76,9 @@ def test_metrics_of_one_trial_and_of_all(synthetic):
     assert one["eval/return"].notna().sum() == 10
     everything = synthetic.metrics()
     assert list(everything.columns[:3]) == ["trial", "label", "seed"]
-    assert everything[everything.trial == first]["eval/return"].dropna().tolist() == one["eval/return"].dropna().tolist()
+    assert (
+        everything[everything.trial == first]["eval/return"].dropna().tolist() == one["eval/return"].dropna().tolist()
+    )
     running = synthetic.trials.query("state == 'running'").index[0]
     assert len(synthetic.metrics(running)) == 31  # the torn last line is left out
     with pytest.raises(KeyError, match="no trial"):
