@@ -22,7 +22,7 @@ from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan
 from generative.metrics import frechet_distance, mode_metrics, moments
 from harness import data
 from harness.data.ring import STD
-from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.activations import activation as activation_named
 from nets.lanes import Work, call, grad_and_value, keep, module_of
@@ -36,14 +36,7 @@ UPDATES = 10  # of one chunk
 SAMPLES = 2000  # rows that an evaluation draws
 DEFAULTS: dict[str, dict[str, Any]] = {  # fields whose default depends on the data
     "ring-8": {},
-    "digits": {
-        "images": 800_000,
-        "latent_features": 32,
-        "hidden_features": 256,
-        "lr_g": 5e-4,
-        "lr_d": 5e-4,
-        "gamma": 1.0,
-    },
+    "digits": {"latent_features": 32, "hidden_features": 192, "lr_g": 1e-3, "lr_d": 1e-3, "gamma": 1.0},
 }
 
 
@@ -52,17 +45,17 @@ class GANConfig(LearnerConfig):
 
     data: Literal["ring-8", "digits"] = Field("ring-8", description="data set")
     images: int = Field(
-        1_000_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)"
+        384_000, ge=1, description="real rows shown to the discriminator (rounded up to whole chunks)"
     )
-    batch: int = Field(256, ge=1, description="rows of one update")
-    latent_features: int = Field(2, ge=1, description="width of the generator's noise")
-    hidden_features: int = Field(96, ge=1, description="width of the layers of both networks")
+    batch: int = Field(128, ge=1, description="rows of one update")
+    latent_features: int = Field(4, ge=1, description="width of the generator's noise")
+    hidden_features: int = Field(64, ge=1, description="width of the layers of both networks")
     depth: int = Field(3, ge=1, description="hidden layers of both networks")
     activation: Literal["relu", "silu", "gelu", "tanh", "leaky_relu", "elu"] = Field(
         "leaky_relu", description="activation function of both networks"
     )
-    lr_g: PerLaneFloat = Field(1e-3, ge=0, description="the generator's learning rate at the start")
-    lr_d: PerLaneFloat = Field(1e-3, ge=0, description="the discriminator's learning rate at the start")
+    lr_g: PerLaneFloat = Field(4e-3, ge=0, description="the generator's learning rate at the start")
+    lr_d: PerLaneFloat = Field(4e-3, ge=0, description="the discriminator's learning rate at the start")
     lr_end: float = Field(
         0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start"
     )
@@ -74,7 +67,7 @@ class GANConfig(LearnerConfig):
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
     beta2_end: float = Field(0.99, ge=0, lt=1, description="Adam's decay of the gradient's square at the end")
     ema_half_life: float = Field(
-        50_000,
+        20_000,
         gt=0,
         description="images after which the average generator has forgotten half of a former one",
     )
@@ -186,7 +179,7 @@ class GAN(Learner):
             new, metrics = self._update_each(weights, hp, state["alive"], real[:, u], z[:, u, 0], z[:, u, 1])
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
-        state["progress"] += self.chunk
+        state["progress"] = state["progress"] + self.chunk
         return totals
 
     def evaluate(self, state: State) -> Metrics:
@@ -211,8 +204,8 @@ class GAN(Learner):
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Rows of the average generator beside held-out ones."""
         count = 1000 if self.card.kind == "points" else 64
-        z = self.lanes.noise("gan/evaluate", 0, (SAMPLES, self.lanes.config.latent_features))[:, :count]
-        samples = self._rows(state, z)[lane].cpu().numpy()
+        z = self.lanes.noise("gan/evaluate", 0, (SAMPLES, self.lanes.config.latent_features))
+        samples = self._rows(select(state, [lane]), z[lane : lane + 1, :count])[0].cpu().numpy()
         reference = self._reference[:count]
         if self.card.kind == "points":
             caption = f"{count} points of the average generator beside {count} of the data"

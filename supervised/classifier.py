@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import data
-from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.classifiers import image_classifier
 from nets.lanes import Work, call, grad_and_value, keep, module_of
@@ -183,7 +183,7 @@ class Classifier(Learner):
             new, metrics = self._update_each(weights, hp, state["alive"], x, y)
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
-        state["progress"] += self.chunk
+        state["progress"] = state["progress"] + self.chunk
         return totals
 
     def evaluate(self, state: State) -> Metrics:
@@ -206,7 +206,8 @@ class Classifier(Learner):
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """The confusion matrix on the test fifth: rows are the truth."""
         x, y = self._held["test"]
-        guess = self._logits_each(state["params"], state["buffers"], x)[lane].argmax(-1)
+        one = select(state, [lane])
+        guess = self._logits_each(one["params"], one["buffers"], x)[0].argmax(-1)
         counts = torch.bincount(y * self.classes + guess, minlength=self.classes**2)
         return {
             "confusion": Media(

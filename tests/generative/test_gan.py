@@ -68,7 +68,7 @@ def test_real_rows_are_the_datas_own():
 
 def test_points_come_nearer():
     learner, state = _start(
-        _config(hidden_features=32, depth=2, batch=64, images=25_600, lr_g=5e-3, lr_d=5e-3),
+        _config(hidden_features=32, depth=2, batch=64, images=12_800, lr_g=5e-3, lr_d=5e-3),
         dtype=torch.float32,
     )
     before = learner.evaluate(state)
