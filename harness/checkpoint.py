@@ -142,7 +142,7 @@ def write_json(path: Path, value: Any, durable: bool = False) -> None:
 def write_fence(folder: Path, fence: int) -> None:
     """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "fence.json", {"fence": fence}, durable=True)
+    write_json(folder / "fence.json", {"fence": fence})
 
 
 def check_fence(folder: Path, fence: int) -> None:
