@@ -1,13 +1,15 @@
-"""PPO with clipped objective (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et al. 2016,
+"""PPO with clipped objective (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et
+al. 2016,
 arXiv:1506.02438).
 
 In the order collect, targets, update, log. Everything below `PPO.advance` is a function of ONE trial.
 
-Legend: T steps, N environments, B = T * N samples, M samples of a minibatch, K lanes (outermost, seen in `PPO` only).
+Legend: T steps, N environments, B = T * N samples, M samples of a minibatch, K lanes (outermost, seen in
+`PPO` only).
 
-Deliberate differences from CleanRL's ppo.py: time limits bootstrap the value of the observation they cut off (CleanRL
-treats them as ends); the value loss is not clipped (Andrychowicz et al. 2021 find clipping harmful); actions are drawn by
-inverting the distribution function from noise that is passed in.
+Deliberate differences from CleanRL's ppo.py: time limits bootstrap the value of the observation they cut off
+(CleanRL treats them as ends); the value loss is not clipped (Andrychowicz et al. 2021 find clipping harmful);
+actions are drawn by inverting the distribution function from noise that is passed in.
 """
 
 from __future__ import annotations
@@ -38,21 +40,33 @@ class PPOConfig(LearnerConfig):
     """Configuration of `ppo`; the defaults solve CartPole-v1 in 100,000 steps."""
 
     env: str = Field("CartPole-v1", description="Gymnasium id of an environment with discrete actions")
-    steps: int = Field(100_000, ge=1, description="environment steps to train for, rounded up to whole rollouts")
+    steps: int = Field(
+        100_000, ge=1, description="environment steps to train for, rounded up to whole rollouts"
+    )
     n_envs: int = Field(4, ge=1, description="environments of one trial")
     n_steps: int = Field(128, ge=1, description="steps of every environment between two updates")
     epochs: int = Field(4, ge=1, description="passes over a rollout")
     minibatches: int = Field(4, ge=1, description="minibatches of one pass")
     lr: PerLaneFloat = Field(1e-3, ge=0, description="Adam's learning rate at the start")
-    lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: falls to 0 at the last step")
+    lr_schedule: Literal["linear", "constant"] = Field(
+        "linear", description="linear: falls to 0 at the last step"
+    )
     gamma: PerLaneFloat = Field(0.99, ge=0, le=1, description="discount of future rewards")
-    gae_lambda: PerLaneFloat = Field(0.95, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)")
-    clip: PerLaneFloat = Field(0.2, gt=0, description="largest useful change of an action's probability ratio")
-    clip_schedule: Literal["linear", "constant"] = Field("constant", description="linear: falls to 0 at the last step")
+    gae_lambda: PerLaneFloat = Field(
+        0.95, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)"
+    )
+    clip: PerLaneFloat = Field(
+        0.2, gt=0, description="largest useful change of an action's probability ratio"
+    )
+    clip_schedule: Literal["linear", "constant"] = Field(
+        "constant", description="linear: falls to 0 at the last step"
+    )
     ent_coef: PerLaneFloat = Field(0.01, ge=0, description="weight of the entropy bonus")
     vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value loss")
     max_grad_norm: PerLaneFloat = Field(0.5, gt=0, description="largest global norm of a gradient")
-    hidden_features: tuple[int, ...] = Field((64, 64), description="widths of the hidden layers of actor and critic")
+    hidden_features: tuple[int, ...] = Field(
+        (64, 64), description="widths of the hidden layers of actor and critic"
+    )
     activation: str = Field("tanh", description="activation between layers, a name in nets.activations")
     eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
 
@@ -66,7 +80,9 @@ class PPOConfig(LearnerConfig):
     @model_validator(mode="after")
     def _whole_minibatches(self) -> PPOConfig:
         if (self.n_envs * self.n_steps) % self.minibatches:
-            raise ValueError(f"n_envs * n_steps = {self.n_envs * self.n_steps} is not a multiple of minibatches")
+            raise ValueError(
+                f"n_envs * n_steps = {self.n_envs * self.n_steps} is not a multiple of minibatches"
+            )
         return self
 
     @property
@@ -81,7 +97,8 @@ class PPOConfig(LearnerConfig):
 
     @property
     def seconds_per_progress(self) -> float:
-        """Eager cost of one step of one lane among 8: about 2 microseconds a sample and pass plus the rollout."""
+        """Eager cost of one step of one lane among 8: about 2 microseconds a sample and pass plus the
+        rollout."""
         return 2e-6 * self.epochs + 2e-4 / self.n_envs
 
 
@@ -230,15 +247,16 @@ class PPO(Learner):
 
 
 def ppo_loss(
-    logits: Tensor, value: Tensor, batch: Batch, clip: Any, ent_coef: Any, vf_coef: Any
+    logits: Tensor, value: Tensor, batch: Batch, clip: Tensor, ent_coef: Any, vf_coef: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The clipped objective, equation 9 of the paper, as a loss; advantages are normalised over the minibatch.
+    """The clipped objective, equation 9 of the paper, as a loss; advantages are normalised over the
+    minibatch.
 
     Args:
         logits: [M, actions].
         value: [M].
         batch: the minibatch [M].
-        clip: epsilon of equation 7.
+        clip: epsilon of equation 7, 0-dim.
         ent_coef: c2 of equation 9.
         vf_coef: c1 of equation 9, over the mean of half the squared error.
 
@@ -267,7 +285,8 @@ def ppo_loss(
 def gae(rollout: Rollout, value: Tensor, next_value: Tensor, gamma: Any, lam: Any) -> Tensor:
     """Generalised advantages, equation 16: A_t = d_t + gamma lambda A_{t+1}, cut where episodes end.
 
-    The linear recursion over T is computed by doubling (Hillis & Steele 1986) in log2(T) steps over all t at once.
+    The linear recursion over T is computed by doubling (Hillis & Steele 1986) in log2(T) steps over all t at
+    once.
 
     Args:
         rollout: reward, terminated and truncated [T, N].
@@ -312,4 +331,3 @@ def mean_return(rollout: Rollout, before: Tensor) -> Tensor:
 def _shifted(x: Tensor, step: int) -> Tensor:
     """x[t + step] at t, and 0 beyond the end."""
     return torch.cat([x[step:], torch.zeros_like(x[:step])])
-

@@ -1,4 +1,9 @@
-"""What every benchmark shares: its flags, its progress on standard error, its one JSON object at the end."""
+"""What every benchmark shares: `python -m benchmarks.NAME [--quick] --json`, progress on standard error, one JSON line.
+
+options = parse("lanes", __doc__)
+note("measuring ...")
+finish("lanes", {"ratio": 4.2}, {"seconds": 1.0}, options)
+"""
 
 from __future__ import annotations
 
@@ -8,57 +13,88 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-__all__ = ["arguments", "emit", "machine", "progress"]
+__all__ = ["commit", "finish", "machine", "note", "parse", "parser"]
 
 
-def arguments(description: str | None) -> tuple[bool, bool]:
-    """Parses `--quick` (within 5 minutes on 2 cores) and `--json`; returns both."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: within 5 minutes on 2 cores")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object (it always is)")
-    given = parser.parse_args()
-    return given.quick, given.json
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The options that all benchmarks have; a benchmark may add its own."""
+    options = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    options.add_argument("--quick", action="store_true", help="less work: ends within 5 minutes on 2 cores")
+    options.add_argument(
+        "--json", action="store_true", help="print only the one JSON line on standard output"
+    )
+    return options
 
 
-def progress(text: str) -> None:
-    """One line on standard error."""
+def parse(name: str, description: str | None) -> argparse.Namespace:
+    """Parses the command line of a benchmark without options of its own."""
+    return parser(name, description).parse_args()
+
+
+def note(text: str) -> None:
+    """A line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "load": list(os.getloadavg()),
-    }
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
-
-
-def _commit() -> str | None:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def emit(benchmark: str, ratios: dict[str, float], details: dict[str, Any]) -> None:
-    """Prints the benchmark's result as the last line of standard output."""
+def finish(
+    name: str, ratios: Mapping[str, float], details: Mapping[str, Any], options: argparse.Namespace
+) -> None:
+    """Prints the result; its last line is one JSON object."""
+    if not options.json:
+        for key, value in ratios.items():
+            print(f"{key:>40} {value:8.2f}")
     result = {
-        "benchmark": benchmark,
-        "ratios": ratios,
-        "details": details,
+        "benchmark": name,
+        "ratios": {key: round(float(value), 3) for key, value in ratios.items()},
+        "details": {"quick": bool(options.quick), **details},
         "machine": machine(),
-        "commit": _commit(),
+        "commit": commit(),
     }
     print(json.dumps(result, allow_nan=False), flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, load before anything else ran here, versions."""
+    versions = {}
+    for package in ("torch", "numpy", "gymnasium", "stable-baselines3", "ray", "prefect", "wandb"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the working tree, with "+" where files differ from it; None outside git."""
+    try:
+        return _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*args: str) -> str:
+    here = Path(__file__).parent
+    done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux: the platform's own word below
+    return platform.processor() or platform.machine()

@@ -79,10 +79,10 @@ def main() -> None:
     """Measures both sides in turn."""
     import ray
 
-    from benchmarks.common import arguments, emit, progress
+    from benchmarks.common import finish, note, parse
     from harness.executors.ray import RayExecutor
 
-    quick, _ = arguments(__doc__)
+    options = parse("overhead", __doc__)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     ours: list[float] = []
@@ -95,15 +95,15 @@ def main() -> None:
         try:
             seedbed_seconds(executor, folder, 0)  # starts Ray, workers import torch
             tune_seconds(folder / "tune")
-            for turn in range(1, 3 if quick else 6):
+            for turn in range(1, 3 if options.quick else 6):
                 ours.append(seedbed_seconds(executor, folder, turn))
                 tune.append(tune_seconds(folder / f"tune{turn}"))
-                progress(f"turn {turn}: seedbed {ours[-1]:.3f} s, tune {tune[-1]:.3f} s")
+                note(f"turn {turn}: seedbed {ours[-1]:.3f} s, tune {tune[-1]:.3f} s")
         finally:
             executor.stop()
             ray.shutdown()
     seconds, peer = statistics.median(ours), statistics.median(tune)
-    emit(
+    finish(
         "overhead",
         {"tune_over_seedbed": peer / seconds},
         {
@@ -113,6 +113,7 @@ def main() -> None:
             "seedbed_milliseconds_per_trial": 1e3 * seconds / TRIALS,
             "tune_milliseconds_per_trial": 1e3 * peer / TRIALS,
         },
+        options,
     )
 
 

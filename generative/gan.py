@@ -159,11 +159,8 @@ class GAN(Learner):
         return {
             "progress": progress,
             "alive": torch.ones_like(progress, dtype=torch.bool),
-            "g": g,
-            "d": d,
-            "ema": {name: p.clone() for name, p in g.items()},
-            "g_optimiser": adam_init(g, lanes=len(lanes)),
-            "d_optimiser": adam_init(d, lanes=len(lanes)),
+            "params": {"g": g, "d": d, "ema": {name: p.clone() for name, p in g.items()}},
+            "optimiser": {name: adam_init(params, lanes=len(lanes)) for name, params in (("g", g), ("d", d))},
         }
 
     def advance(self, state: State) -> Metrics:
@@ -175,7 +172,7 @@ class GAN(Learner):
         totals: dict[str, Tensor] = {}
         for u in range(UPDATES):
             hp = self._hyperparameters(progress + u * config.batch)
-            weights = {name: state[name] for name in ("g", "d", "ema", "g_optimiser", "d_optimiser")}
+            weights = {name: state[name] for name in ("params", "optimiser")}
             new, metrics = self._update_each(weights, hp, state["alive"], real[:, u], z[:, u, 0], z[:, u, 1])
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
@@ -199,7 +196,7 @@ class GAN(Learner):
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The average generator: noise [B, Z] to rows [B, *row] (images with pixels in [-1, 1])."""
-        return module_of(self._generator, state["ema"], {}, lane)
+        return module_of(self._generator, state["params"]["ema"], {}, lane)
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Rows of the average generator beside held-out ones."""
@@ -237,7 +234,8 @@ class GAN(Learner):
         def generate(params: Any, z: Tensor) -> Tensor:
             return call(self.g_net, params, {}, z)[0]
 
-        fake = generate(old["g"], z_d)
+        params, optimiser = old["params"], old["optimiser"]
+        fake = generate(params["g"], z_d)
 
         def d_loss(params: Any) -> Any:
             logits, slopes = logits_and_slopes(lambda x: critic(params, x), torch.cat([real, fake]))
@@ -251,12 +249,12 @@ class GAN(Learner):
             return rpgan_generator_loss(on_real, on_fake)
 
         betas = (hp["beta1"], hp["beta2"])
-        grads, (_, metrics) = grad_and_value(d_loss, has_aux=True)(old["d"])
-        d, d_optimiser = adam(old["d"], grads, old["d_optimiser"], hp["lr_d"], *betas)
-        grads, value = grad_and_value(g_loss)(old["g"])
-        g, g_optimiser = adam(old["g"], grads, old["g_optimiser"], hp["lr_g"], *betas)
-        ema = {name: p + hp["ema"] * (old["ema"][name] - p) for name, p in g.items()}
-        new = {"g": g, "d": d, "ema": ema, "g_optimiser": g_optimiser, "d_optimiser": d_optimiser}
+        grads, (_, metrics) = grad_and_value(d_loss, has_aux=True)(params["d"])
+        d, d_state = adam(params["d"], grads, optimiser["d"], hp["lr_d"], *betas)
+        grads, value = grad_and_value(g_loss)(params["g"])
+        g, g_state = adam(params["g"], grads, optimiser["g"], hp["lr_g"], *betas)
+        ema = {name: p + hp["ema"] * (params["ema"][name] - p) for name, p in g.items()}
+        new = {"params": {"g": g, "d": d, "ema": ema}, "optimiser": {"g": g_state, "d": d_state}}
         return keep(alive, new, old), {"g_loss": value, **metrics}
 
     # Schedules and data
@@ -288,7 +286,7 @@ class GAN(Learner):
 
     def _rows(self, state: State, z: Tensor) -> Tensor:
         """Rows of the average generators in the data's own range, [K, N, *row]."""
-        rows = self._sample_each(state["ema"], z)
+        rows = self._sample_each(state["params"]["ema"], z)
         return rows if self.card.kind == "points" else ((rows + 1) / 2).clamp(0, 1)
 
 

@@ -166,6 +166,18 @@ class Learner:
         """One ordinary network on the CPU with that lane's weights: for explaining, serving, transfer."""
         raise NotImplementedError
 
+    def checkpointed(self, state: State) -> None:
+        """Optional: called right after every checkpoint and after restoring one.
+
+        Here a learner starts anew, from (seed, progress), what cannot be saved (third-party environments), so that an
+        interrupted run and an uninterrupted one see the same numbers. It may change `state`.
+        """
+
+    @classmethod
+    def work(cls, config: Any, lanes: int) -> Work:
+        """What training a cohort is expected to cost, for `choose_mode`; a rough default from the configuration."""
+        return Work(config.seconds_per_progress * config.budget * lanes)
+
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
         return {}

@@ -39,9 +39,12 @@ def load(name: str, root: str | Path = "runs") -> Results:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: is {str(root)!r} a run root?")
     ledger = Ledger(file)
-    if ledger.experiment(name) is None:
-        raise KeyError(f"{root} has no experiment named {name!r}")
-    return Results(name, ledger.trials(name), Path(root))
+    try:
+        if ledger.experiment(name) is None:
+            raise KeyError(f"{root} has no experiment named {name!r}")
+        return Results(name, ledger.trials(name), Path(root))
+    finally:
+        ledger.close()
 
 
 class Results:

@@ -11,8 +11,8 @@ __all__ = ["ACTIVATIONS", "FastTanh", "activation"]
 class FastTanh(nn.Module):
     """tanh(x) as 2 sigmoid(2 x) - 1.
 
-    Equal to tanh within 1e-7 in float32. Compiled code computes the sigmoid with a vectorised exponential, which costs
-    about as much as ReLU, where tanh calls a library.
+    Equal to tanh within 1e-7 in float32. Compiled code computes the sigmoid with a vectorised exponential,
+    which costs about as much as ReLU, where tanh calls a library.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Write for one, run for many: functions of ONE trial, executed for K trials side by side.
 
-Networks are ordinary `nn.Module`s and losses are functions of one trial with no lane axis. Only this module knows how
-lanes are executed: vmapped eagerly, vmapped and compiled, or one after another, and on which device.
+Networks are ordinary `nn.Module`s and losses are functions of one trial with no lane axis. Only this module
+knows how lanes are executed: vmapped eagerly, vmapped and compiled, or one after another, and on which
+device.
 
     execution = Execution("eager")
     net, params, buffers = execution.stack(build, seeds)              # dicts of [K, ...] tensors
@@ -74,8 +75,8 @@ class Execution:
         """K networks, initialised one by one: lane k equals `build()` under `torch.manual_seed(seeds[k])`.
 
         Returns:
-            (skeleton, params, buffers): a network without weights (on "meta") for `call`, and dicts of [K, ...]
-            tensors.
+            (skeleton, params, buffers): a network without weights (on "meta") for `call`, and dicts of [K,
+            ...] tensors.
         """
         networks = []
         for seed in seeds:
@@ -91,8 +92,8 @@ class Execution:
     ) -> Callable:
         """Turns a function of one trial into one of K: every argument and result gains a leading lane axis.
 
-        The function is pure: it changes none of its arguments and draws no random numbers. Call `each` once and keep
-        what it returns: in the mode "compiled" every call of `each` compiles anew.
+        The function is pure: it changes none of its arguments and draws no random numbers. Call `each` once
+        and keep what it returns: in the mode "compiled" every call of `each` compiles anew.
 
         Args:
             function: of trees of tensors; returns a tree of tensors.
@@ -156,10 +157,10 @@ def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]
 class _Compiled:
     """A vmapped function, compiled by TorchInductor once for every set of argument shapes.
 
-    The function is traced to one graph of tensor operations, through vmap and grad, and handed to TorchInductor
-    without Dynamo: functions of one trial are pure and have fixed shapes, so guards have nothing to guard. That saves
-    most of the time to compile (Dynamo's walk through vmap) and about 0.5 ms of guards a call. TorchInductor's own
-    on-disk cache of graphs applies.
+    The function is traced to one graph of tensor operations, through vmap and grad, and handed to
+    TorchInductor without Dynamo: functions of one trial are pure and have fixed shapes, so guards have
+    nothing to guard. That saves most of the time to compile (Dynamo's walk through vmap) and about 0.5 ms of
+    guards a call. TorchInductor's own on-disk cache of graphs applies.
     """
 
     def __init__(self, batched: Callable) -> None:
@@ -182,7 +183,8 @@ class _Compiled:
 def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable, Tree]:
     """(program from a list of tensors to a list of tensors, the result's structure).
 
-    `torch.compile` is built from the same parts; those used here have no public names, hence the pinned torch.
+    `torch.compile` is built from the same parts; those used here have no public names, hence the pinned
+    torch.
     """
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
@@ -259,15 +261,17 @@ class Work:
 def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cpu") -> tuple[Mode, str]:
     """How to execute a cohort, and why in one sentence.
 
-    The rule reads no clock and no load, so two runs of one trial on one machine are executed alike and have equal bits.
+    The rule reads no clock and no load, so two runs of one trial on one machine are executed alike and have
+    equal bits.
 
     Args:
         requested: "auto", or the mode that the experiment file asks for.
         work: the learner's own estimate.
         device: "cpu", "cuda" or "cuda:INDEX".
     """
+    no_compiler = "no C++ compiler with Python headers on this machine"
     if requested == "compiled" and not has_compiler():
-        return "eager", "no C++ compiler with Python headers on this machine: lanes run eagerly instead of compiled"
+        return "eager", f"{no_compiler}: lanes run eagerly instead of compiled"
     if requested != "auto":
         return requested, f"the experiment file asks for {requested}"
     if work.loop_on_cpu and device == "cpu":
@@ -276,7 +280,7 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
     if saved < 2 * work.compile_seconds:
         return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
     if not has_compiler():
-        return "eager", f"no C++ compiler with Python headers on this machine: compiling would save {saved:.0f} s"
+        return "eager", f"{no_compiler}: compiling would save {saved:.0f} s"
     return "compiled", f"compiling takes {work.compile_seconds:.0f} s and saves {saved:.0f} s"
 
 

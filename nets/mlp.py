@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ def init_linear(layer: nn.Linear, init: Init, gain: float = math.sqrt(2)) -> nn.
 
     Args:
         layer: the layer.
-        init: "torch" leaves PyTorch's default, "orthogonal" (Saxe et al. 2014) uses `gain` and bias 0, "kaiming" is
-            He et al.'s normal with bias 0, "zero" is all zeros.
+        init: "torch" leaves PyTorch's default, "orthogonal" (Saxe et al. 2014) uses `gain` and bias 0,
+            "kaiming" is He et al.'s normal with bias 0, "zero" is all zeros.
         gain: of "orthogonal".
     """
     if init == "orthogonal":
@@ -59,7 +60,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_features, *hidden_features]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [init_linear(nn.Linear(before, after), init), activation_named(activation)]
         layers.append(init_linear(nn.Linear(widths[-1], out_features), init, out_gain))
         self.layers = nn.Sequential(*layers)

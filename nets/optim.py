@@ -1,7 +1,9 @@
-"""Optimisers as pure functions of one trial: (parameters, gradients, state, coefficients) to (parameters, state).
+"""Optimisers as pure functions of one trial: (parameters, gradients, state, coefficients) to (parameters,
+state).
 
-Parameters are dicts of tensors. Coefficients are 0-dim tensors or numbers, so that under lanes every lane has its own.
-Divisions by scalars are made once, outside the elementwise work: on a CPU a division costs several products.
+Parameters are dicts of tensors. Coefficients are 0-dim tensors or numbers, so that under lanes every lane has
+its own. Divisions by scalars are made once, outside the elementwise work: on a CPU a division costs several
+products.
 
     params, state = adam(params, grads, state, lr)             # inside a function of one trial
     state = adam_init(stacked_params, lanes=K)                 # outside, for K trials
@@ -82,7 +84,8 @@ def sgd(
     momentum: Coefficient = 0.0,
     weight_decay: Coefficient = 0.0,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """One step of gradient descent with momentum and L2 weight decay; equals `torch.optim.SGD` without dampening."""
+    """One step of gradient descent with momentum and L2 weight decay; equals `torch.optim.SGD` without
+    dampening."""
     buffers = {name: momentum * state[name] + grads[name] + weight_decay * p for name, p in params.items()}
     return {name: p - lr * buffers[name] for name, p in params.items()}, buffers
 

@@ -27,18 +27,7 @@ from nets.optim import adam, adam_init
 __all__ = ["Classifier", "ClassifierConfig", "NetConfig", "smoothed_cross_entropy"]
 
 UPDATES = 8  # of one chunk
-DEFAULTS = {  # of a kind: hidden_features, depth, learning rate
-    "mlp": (128, 2, 3e-3),
-    "cnn": (16, 2, 3e-3),
-    "gru": (64, 1, 6e-3),
-    "transformer": (32, 2, 6e-3),
-}
-
-
-def _kind(net: Any) -> str:
-    """The kind whose defaults hold for a `net:` that is not validated yet."""
-    kind = net.get("kind") if isinstance(net, dict) else getattr(net, "kind", None)
-    return kind if isinstance(kind, str) and kind in DEFAULTS else "mlp"  # validation refuses the others
+DEFAULTS = {"mlp": (128, 2), "cnn": (16, 2), "gru": (64, 1), "transformer": (32, 2)}  # hidden_features, depth
 
 
 class NetConfig(BaseModel):
@@ -67,8 +56,12 @@ class NetConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_kind(cls, given: Any) -> Any:
-        features, depth, _ = DEFAULTS[_kind(given)]
-        return {"hidden_features": features, "depth": depth, **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        kind = given.get("kind")
+        known = isinstance(kind, str) and kind in DEFAULTS  # validation refuses the others
+        features, depth = DEFAULTS[kind if known else "mlp"]
+        return {"hidden_features": features, "depth": depth, **given}
 
 
 class ClassifierConfig(LearnerConfig):
@@ -79,9 +72,7 @@ class ClassifierConfig(LearnerConfig):
     epochs: int = Field(40, ge=1, description="passes over the training rows (rounded up to whole chunks)")
     batch: int = Field(64, ge=1, description="rows of one update")
     lr: PerLaneFloat = Field(
-        DEFAULTS["mlp"][2],
-        ge=0,
-        description="learning rate at the start, falling to 0 along a cosine; the default is the kind's own",
+        6e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine"
     )
     weight_decay: PerLaneFloat = Field(1e-2, ge=0, description="decoupled weight decay (AdamW)")
     label_smoothing: PerLaneFloat = Field(
@@ -91,14 +82,6 @@ class ClassifierConfig(LearnerConfig):
     patience: int = Field(
         0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_the_kind(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        lr = DEFAULTS[_kind(given.get("net"))][2]
-        return {"lr": lr, **given}
 
     @property
     def chunk(self) -> int:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from harness.learner import Lanes, Learner, State, select
+from harness.learner import Lanes, Learner, State
 from nets.lanes import Execution
 
 __all__ = ["differences", "start", "train"]
@@ -37,11 +36,10 @@ def train(
     return learner, state
 
 
-def differences(a: State, b: State, lanes_a: Sequence[int], lanes_b: Sequence[int]) -> float:
-    """The largest absolute difference between lanes of two states; NaN equals NaN."""
-    largest = 0.0
-    leaves = (pytree.tree_leaves(select(state, lanes)) for state, lanes in ((a, lanes_a), (b, lanes_b)))
-    for x, y in zip(*leaves, strict=True):
-        gap = torch.where(x.double().isnan() & y.double().isnan(), 0.0, (x.double() - y.double()).abs())
-        largest = max(largest, gap.max().item())
-    return largest
+def differences(a: Any, b: Any, lanes_a: Sequence[int], lanes_b: Sequence[int]) -> float:
+    """The largest absolute difference between lanes of two states (nested dicts); NaN equals NaN."""
+    if isinstance(a, dict):
+        assert set(a) == set(b)
+        return max((differences(a[name], b[name], lanes_a, lanes_b) for name in a), default=0.0)
+    x, y = a[list(lanes_a)].double(), b[list(lanes_b)].double()
+    return torch.where(x.isnan() & y.isnan(), 0.0, (x - y).abs()).max().item()

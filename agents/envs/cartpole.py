@@ -1,6 +1,8 @@
-"""CartPole-v1 as a pure function of (state, action, reset noise), for any leading shape, in float32 or float64.
+"""CartPole-v1 as a pure function of (state, action, reset noise), for any leading shape, in float32 or
+float64.
 
-Equal step by step to Gymnasium's CartPole-v1 (Barto, Sutton & Anderson 1983; Euler integration, 500 steps at most).
+Equal step by step to Gymnasium's CartPole-v1 (Barto, Sutton & Anderson 1983; Euler integration, 500 steps at
+most).
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ TIME_LIMIT = 500
 class CartPole:
     """Keep the pole upright by pushing the cart left (0) or right (1); reward 1 a step.
 
-    The state is {"physics": [..., 4] (position, velocity, angle, angular velocity), "time": [...] steps so far}; the
-    observation is the physics.
+    The state is {"physics": [..., 4] (position, velocity, angle, angular velocity), "time": [...] steps so
+    far}; the observation is the physics.
     """
 
     obs_shape = (4,)
@@ -47,7 +49,9 @@ class CartPole:
         """Observation [..., 4]."""
         return state["physics"]
 
-    def step(self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Step]:
+    def step(
+        self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], Step]:
         """One step; finished episodes start anew at once.
 
         Args:
@@ -74,9 +78,10 @@ def _dynamics(physics: Tensor, action: Tensor) -> Tensor:
     x, x_dot, theta, theta_dot = physics.unbind(-1)
     force = action.to(physics.dtype) * (2 * FORCE) - FORCE
     cos, sin = torch.cos(theta), torch.sin(theta)
-    temp = (force + POLE_LENGTH * theta_dot * theta_dot * sin) * (1 / TOTAL)
-    theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4.0 / 3.0) - (HALF_LENGTH * POLE / TOTAL) * cos * cos)
-    x_acc = temp - (POLE_LENGTH / TOTAL) * theta_acc * cos
+    # the order of operations is Gymnasium's: the dynamics are unstable and let rounding differences grow
+    temp = (force + POLE_LENGTH * (theta_dot * theta_dot) * sin) / TOTAL
+    theta_acc = (GRAVITY * sin - cos * temp) / (HALF_LENGTH * (4.0 / 3.0 - POLE * (cos * cos) / TOTAL))
+    x_acc = temp - POLE_LENGTH * theta_acc * cos / TOTAL
     return torch.stack(
         (x + TAU * x_dot, x_dot + TAU * x_acc, theta + TAU * theta_dot, theta_dot + TAU * theta_acc), dim=-1
     )

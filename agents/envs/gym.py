@@ -1,8 +1,10 @@
-"""Any Gymnasium environment with discrete actions, stepped one by one in numpy, behind the calls of `Environments`.
+"""Any Gymnasium environment with discrete actions, stepped one by one in numpy, behind the calls of
+`Environments`.
 
-Such an environment's state cannot be saved. At every checkpoint, and after restoring one, all environments are reset
-from a seed of (trial seed, environment, progress): an interrupted run and an uninterrupted one then see the same
-numbers. It costs the episodes that were running; their value is bootstrapped, so no return is lost to learning.
+Such an environment's state cannot be saved. At every checkpoint, and after restoring one, all environments
+are reset from a seed of (trial seed, environment, progress): an interrupted run and an uninterrupted one then
+see the same numbers. It costs the episodes that were running; their value is bootstrapped, so no return is
+lost to learning.
 """
 
 from __future__ import annotations
@@ -102,14 +104,18 @@ class GymEnvironments:
         count = min(EVALUATED_AT_ONCE, episodes)
         envs = [[make_gym(self.env_id) for _ in range(count)] for _ in self.lanes.seeds]
         waves = [
-            self._episodes(params, [row[: episodes - first] for row in envs], f"env/evaluate/{first}", progress)
+            self._episodes(
+                params, [row[: episodes - first] for row in envs], f"env/evaluate/{first}", progress
+            )
             for first in range(0, episodes, count)
         ]
         for env in (e for row in envs for e in row):
             env.close()
         return self.lanes.execution.tensor(np.concatenate(waves, axis=1))
 
-    def _episodes(self, params: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int) -> np.ndarray:
+    def _episodes(
+        self, params: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int
+    ) -> np.ndarray:
         """One episode in each environment: returns [K, environments]."""
         obs = self._reset(envs, purpose, progress)
         total, running = np.zeros(obs.shape[:2]), np.ones(obs.shape[:2], dtype=bool)
@@ -125,7 +131,10 @@ class GymEnvironments:
         """Resets every environment from its own seed: observations [K, N, ...]."""
         return np.array(
             [
-                [env.reset(seed=derive_seed(seed, f"{purpose}/{n}", progress))[0] for n, env in enumerate(row)]
+                [
+                    env.reset(seed=derive_seed(seed, f"{purpose}/{n}", progress))[0]
+                    for n, env in enumerate(row)
+                ]
                 for seed, row in zip(self.lanes.seeds, envs, strict=True)
             ],
             dtype=np.float64,

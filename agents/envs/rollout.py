@@ -1,7 +1,7 @@
 """Environments of a cohort: the same four calls for tensor environments and for Gymnasium's.
 
-A policy is a function of one trial: `act(params, obs [N, ...], u [N]) -> action [N]`, where u is uniform noise, or
-None for the deterministic action.
+A policy is a function of one trial: `act(params, obs [N, ...], u [N]) -> action [N]`, where u is uniform
+noise, or None for the deterministic action.
 """
 
 from __future__ import annotations

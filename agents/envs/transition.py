@@ -9,7 +9,8 @@ from torch import Tensor
 
 __all__ = ["Act", "Rollout", "Step", "TensorEnv"]
 
-Act = Callable[[Any, Tensor, Tensor | None], Tensor]  # (params, obs [N, ...], noise [N] or None) -> action [N]
+# (params, obs [N, ...], noise [N] or None) -> action [N]
+Act = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
 class Step(NamedTuple):

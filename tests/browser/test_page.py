@@ -75,9 +75,8 @@ def test_details_table_and_curves_answer(page):
         tab.run("document.querySelector('.chip[data-state=failed]').click()")
         tab.run("document.querySelector('[data-key=score]').click()")
         found["scores"] = tab.run("[...document.querySelectorAll('#table tbody')].map((b) => b.dataset.kScore)")
-        tab.run(
-            "(() => { const s = document.querySelector('select'); s.value = 'kl'; s.dispatchEvent(new Event('change')); })()"
-        )
+        tab.run("document.querySelector('select').value = 'kl'")
+        tab.run("document.querySelector('select').dispatchEvent(new Event('change'))")
         tab.run("document.querySelector('.log').click()")
         found["axis"] = tab.run("document.querySelector('.chart .plotly').layout.yaxis.type")
         legend = "document.querySelector('.chart:last-child .legend button')"

@@ -107,14 +107,14 @@ def test_an_ended_lane_stands_still():
     before = select(state, [0, 1])
     learner.advance(state)
     for tree in ("g", "d", "ema"):
-        for name, value in state[tree].items():
-            assert torch.equal(value[0], before[tree][name][0])
-            assert not torch.equal(value[1], before[tree][name][1])
+        for name, value in state["params"][tree].items():
+            assert torch.equal(value[0], before["params"][tree][name][0])
+            assert not torch.equal(value[1], before["params"][tree][name][1])
 
 
 def test_average_generator_follows_the_trained_one():
     learner, state = _start(_config())
     learner.advance(state)
-    for name, value in state["ema"].items():
-        assert not torch.equal(value, state["g"][name])
-        torch.testing.assert_close(value, state["g"][name], rtol=0, atol=0.1)
+    for name, value in state["params"]["ema"].items():
+        assert not torch.equal(value, state["params"]["g"][name])
+        torch.testing.assert_close(value, state["params"]["g"][name], rtol=0, atol=0.1)

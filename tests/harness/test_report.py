@@ -245,7 +245,7 @@ def test_the_page_is_self_contained_and_small(synthetic):
 
 
 def test_the_page_shows_every_state_and_the_numbers(synthetic):
-    _, experiment, rows, html = synthetic
+    _, _, rows, html = synthetic
     for row in rows:
         assert row["id"] in html
     for expected in (
@@ -258,7 +258,7 @@ def test_the_page_shows_every_state_and_the_numbers(synthetic):
         assert expected in html, expected
     assert "28<small> of 30" in html
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S).group(1))
-    assert list(data["curves"]["curves-0"])[0] == "eval/return"
+    assert next(iter(data["curves"]["curves-0"])) == "eval/return"
     assert len(data["figures"]) == 4 + 4  # four rings, four confusion matrices
 
 

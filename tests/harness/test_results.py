@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import harness
 from harness import learner
+from harness.ledger import Ledger
 from harness.results import Results
-from harness.spec import LearnerConfig, Score
+from harness.spec import LearnerConfig, Score, Trial
 from tests.harness.synthetic import make_root
 
 
@@ -114,3 +116,20 @@ def test_another_networks_weights_are_refused(tiny, tensors, message):
 def test_importing_harness_is_light():
     code = "import sys, harness; assert 'torch' not in sys.modules and 'pandas' not in sys.modules; harness.load"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_load_reads_the_ledger(tmp_path):
+    trial = Trial("t0", "tiny", 1, {"width": 5, "net": {"depth": 2}}, 3, "tiny width=5")
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with ledger.drive("small", "small.yaml"):
+        ledger.register("small", [trial], {"t0": (10, "steps")})
+        ledger.set_trials(["t0"], state="done", score=0.5)
+    ledger.close()
+    results = harness.load("small", tmp_path)
+    assert results.trials.loc["t0", ["score", "config.width", "config.net.depth"]].tolist() == [0.5, 5, 2]
+    assert results.metrics().empty
+    with pytest.raises(KeyError, match="no experiment named 'other'"):
+        harness.load("other", tmp_path)
+    with pytest.raises(FileNotFoundError, match="a run root"):
+        harness.load("small", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,202 @@
+"""What must hold for every learner (docs/design.md): lanes are trials, and nothing but trials.
+
+A learner joins by one line in `TINY`: its name and a configuration that trains 20 chunks within seconds.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from harness.learner import Lanes, learner_class, select
+from nets.lanes import Execution, has_compiler, reset_compiler
+
+# learner -> (configuration, name of the PerLane learning rate)
+TINY: dict[str, tuple[dict[str, Any], str]] = {
+    "ppo": (
+        {"steps": 2048, "n_envs": 2, "n_steps": 16, "epochs": 2, "minibatches": 2, "hidden_features": [8, 8],
+         "eval_episodes": 4},
+        "lr",
+    ),
+}  # fmt: skip
+CHUNKS = 20
+SEEDS = (11, 5, 8)
+LEARNERS = pytest.mark.parametrize("name", sorted(TINY))
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(tmp_path_factory, monkeypatch):
+    """One thread, and compiled code in a folder of this test session."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def start(name, seeds=SEEDS, mode="eager", dtype=torch.float64, **per_lane):
+    """A started learner and its state; `per_lane` gives one value a lane."""
+    learner = learner_class(name)()
+    config = TINY[name][0]
+    rows = [{**config, **{field: values[k] for field, values in per_lane.items()}} for k in range(len(seeds))]
+    configs = tuple(learner.Config(**row) for row in rows)
+    return learner, learner.start(Lanes(configs, tuple(seeds), Execution(mode, dtype=dtype)))
+
+
+def trained(name, seeds=SEEDS, chunks=CHUNKS, **options):
+    """(learner, state, metrics of the last chunk)."""
+    learner, state = start(name, seeds, **options)
+    for _ in range(chunks):
+        metrics = learner.advance(state)
+    return learner, state, metrics
+
+
+def assert_same(found, expected, atol=1e-9):
+    """Two trees hold the same keys and the same numbers."""
+    found, expected = pytree.tree_flatten_with_path(found)[0], pytree.tree_flatten_with_path(expected)[0]
+    assert [path for path, _ in found] == [path for path, _ in expected]
+    for (path, a), (_, b) in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=atol, equal_nan=True, msg=lambda m, p=path: f"{p}: {m}")
+
+
+@LEARNERS
+def test_a_lane_equals_the_same_trial_alone(name):
+    learner, state, metrics = trained(name)
+    scores = learner.evaluate(state)
+    for k, seed in enumerate(SEEDS):
+        alone, alone_state, alone_metrics = trained(name, (seed,))
+        assert_same(select(state, [k]), alone_state)
+        assert_same({n: m[k : k + 1] for n, m in metrics.items()}, dict(alone_metrics))
+        assert_same({n: m[k : k + 1] for n, m in scores.items()}, dict(alone.evaluate(alone_state)))
+
+
+@LEARNERS
+def test_permuting_lanes_permutes_results(name):
+    order = [2, 0, 1]
+    _, state, _ = trained(name)
+    _, permuted, _ = trained(name, [SEEDS[k] for k in order])
+    assert_same(permuted, select(state, order))
+
+
+@LEARNERS
+def test_training_changes_the_weights_and_is_deterministic(name):
+    _, before = start(name)
+    _, after, _ = trained(name, chunks=2)
+    _, again, _ = trained(name, chunks=2)
+    assert_same(after, again, atol=0)
+    changed = [not torch.equal(a, b) for a, b in zip(leaves(before), leaves(after), strict=True)]
+    assert all(changed), "every tensor of parameters gets a gradient"
+
+
+@LEARNERS
+def test_a_resumed_run_equals_an_uninterrupted_one(name):
+    first, state, _ = trained(name, chunks=2)
+    first.checkpointed(state)
+    saved = pytree.tree_map(torch.clone, state)
+    first.advance(state)
+    second, _ = start(name)
+    second.checkpointed(saved)
+    second.advance(saved)
+    assert_same(saved, state, atol=0)
+
+
+@LEARNERS
+def test_nan_stays_in_its_lane(name):
+    _, expected, _ = trained(name, chunks=3)
+    learner, state = start(name)
+    poison(state, lane=1)
+    for _ in range(3):
+        learner.advance(state)
+    assert_same(select(state, [0, 2]), select(expected, [0, 2]))
+    assert any(p[1].isnan().any() for p in leaves(state))
+
+
+@LEARNERS
+def test_an_ended_lane_stays_and_changes_nothing_for_others(name):
+    _, expected, _ = trained(name, chunks=4)
+    learner, state = start(name)
+    learner.advance(state)
+    poison(state, lane=1)
+    state["alive"] = torch.tensor([True, False, True])
+    frozen = [p[1].clone() for p in leaves(state)]
+    for _ in range(3):
+        learner.advance(state)
+    for p, before in zip(leaves(state), frozen, strict=True):
+        torch.testing.assert_close(p[1], before, rtol=0, atol=0, equal_nan=True)
+    rest = select(state, [0, 2])
+    del rest["alive"]
+    wanted = select(expected, [0, 2])
+    del wanted["alive"]
+    assert_same(rest, wanted)
+
+
+@LEARNERS
+def test_a_lane_with_learning_rate_0_does_not_move(name):
+    lr = TINY[name][1]
+    usual = getattr(learner_class(name).Config(**TINY[name][0]), lr)
+    _, before = start(name)
+    _, after, _ = trained(name, chunks=3, **{lr: (usual, 0.0, usual)})
+    for a, b in zip(leaves(before), leaves(after), strict=True):
+        assert torch.equal(a[1], b[1])
+        assert not torch.equal(a[0], b[0])
+
+
+@LEARNERS
+@pytest.mark.parametrize("mode", ["loop", "compiled"])
+def test_modes_agree(name, mode):
+    if mode == "compiled" and not has_compiler():
+        pytest.skip("no C++ compiler on this machine")
+    _, expected, _ = trained(name, chunks=3)
+    _, found, _ = trained(name, chunks=3, mode=mode)
+    reset_compiler()
+    assert_same(found, expected, atol=1e-7)
+
+
+@LEARNERS
+def test_results_have_the_promised_form(name):
+    learner, state, metrics = trained(name, chunks=1)
+    scores = learner.evaluate(state)
+    assert learner.score.name in scores
+    assert int(state["progress"][0]) == learner.chunk
+    assert state["progress"].dtype == torch.int64
+    assert all(m.shape == (len(SEEDS),) for m in metrics.values())
+    assert all(m.shape[0] == len(SEEDS) and torch.isfinite(m).all() for m in scores.values())
+    assert_same(dict(learner.evaluate(state)), dict(scores), atol=0)
+    network = learner.network(state, 1)
+    total = sum(p.numel() for p in network.parameters())
+    assert total > 0
+    assert all(p.device.type == "cpu" and torch.isfinite(p).all() for p in network.parameters())
+    assert isinstance(learner.media(state, 0), dict)
+
+
+@LEARNERS
+def test_every_field_is_described(name):
+    config = learner_class(name).Config
+    assert all(info.description for info in config.model_fields.values())
+    assert config(**TINY[name][0]).budget % 1 == 0
+
+
+def test_no_learner_knows_how_lanes_are_executed():
+    root = Path(__file__).parents[2]
+    files = [p for folder in ("agents", "generative", "supervised") for p in (root / folder).rglob("*.py")]
+    assert any(p.name == "ppo.py" for p in files)
+    forbidden = re.compile(r"\bvmap\b|torch\.compile|\.cuda\b|is_cuda|device ==|device\.type|\"cuda|\.mode\b")
+    found = [f"{p.relative_to(root)}: {m.group()}" for p in files for m in forbidden.finditer(p.read_text())]
+    assert found == []
+
+
+def leaves(state):
+    """All tensors of parameters, in a fixed order."""
+    return [
+        t for path, t in pytree.tree_flatten_with_path(state)[0] if any("param" in str(key) for key in path)
+    ]
+
+
+def poison(state, lane):
+    """NaN in a lane's parameters."""
+    for p in leaves(state):
+        p[lane] = np.nan

@@ -1,0 +1,113 @@
+"""Lanes: three modes agree, lanes keep apart, the mode is chosen by a fixed rule."""
+
+import pytest
+import torch
+from torch import nn
+
+from nets import lanes
+from nets.lanes import Execution, Work, call, choose_mode, grad_and_value, keep, module_of
+from nets.optim import adam, adam_init
+
+COMPILED = pytest.param(
+    "compiled", marks=pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler on this machine")
+)
+
+
+@pytest.fixture(autouse=True)
+def compile_cache(tmp_path_factory, monkeypatch):
+    """Compiled code goes to a folder of this test session."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+
+
+def build():
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def train(execution, seeds, steps=5):
+    net, params, buffers = execution.stack(build, seeds)
+
+    def update(params, opt, x):
+        def loss(params):
+            out, _ = call(net, params, buffers, x)
+            return (out.squeeze(-1) - x.sum(-1)).square().mean()
+
+        grads, value = grad_and_value(loss)(params)
+        return adam(params, grads, opt, 0.01), value
+
+    step = execution.each(update, in_dims=(0, 0, None))
+    opt = adam_init(params, lanes=len(seeds))
+    x = torch.linspace(-1, 1, 12, dtype=execution.dtype).reshape(4, 3)
+    for _ in range(steps):
+        (params, opt), value = step(params, opt, x)
+    return params, value
+
+
+@pytest.mark.parametrize("mode", ["loop", COMPILED])
+def test_modes_agree(mode):
+    expected, loss = train(Execution("eager", dtype=torch.float64), (1, 2, 3))
+    found, found_loss = train(Execution(mode, dtype=torch.float64), (1, 2, 3))
+    torch.testing.assert_close(found_loss, loss, rtol=0, atol=1e-9)
+    for name, p in expected.items():
+        torch.testing.assert_close(found[name], p, rtol=0, atol=1e-9)
+
+
+@pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler on this machine")
+def test_compiled_takes_strides_new_shapes_and_in_place_operations():
+    def f(tree):
+        y = tree["a"] * 2
+        y += tree["b"][0]  # in place on a value of its own
+        return {"y": y, "constant": torch.ones(2)}
+
+    run = Execution("compiled").each(f)
+    for size in (4, 5):
+        a = torch.randn(size, 3).T  # not contiguous
+        b = torch.randn(3, size)
+        out = run({"b": (b,), "a": a})
+        torch.testing.assert_close(out["y"], 2 * a + b)
+        assert out["constant"].shape == (3, 2)
+
+
+def test_stack_equals_single_networks():
+    net, params, _ = Execution().stack(build, (4, 9))
+    assert all(p.is_meta for p in net.parameters())
+    for lane, seed in enumerate((4, 9)):
+        torch.manual_seed(seed)
+        alone = build()
+        for name, p in alone.named_parameters():
+            assert torch.equal(params[name][lane], p)
+        x = torch.randn(2, 3)
+        assert torch.equal(module_of(build, params, {}, lane)(x), alone(x))
+
+
+def test_stack_and_module_of_leave_the_global_generator_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    _, params, _ = Execution().stack(build, (1, 2))
+    module_of(build, params, {}, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_keep_shields_ended_lanes_from_nan():
+    old = {"w": torch.ones(2, 3), "count": torch.ones(2)}
+    new = {"w": torch.full((2, 3), float("nan")), "count": torch.full((2,), 2.0)}
+    kept = keep(torch.tensor([True, False]), new, old)
+    assert kept["w"][0].isnan().all()
+    assert torch.equal(kept["w"][1], old["w"][1])
+    assert kept["count"].tolist() == [2.0, 1.0]
+
+
+def test_mode_rule(monkeypatch):
+    monkeypatch.setattr(lanes, "has_compiler", lambda: True)
+    assert choose_mode("auto", Work(10.0))[0] == "eager"
+    assert choose_mode("auto", Work(1000.0))[0] == "compiled"
+    assert choose_mode("auto", Work(1000.0, loop_on_cpu=True))[0] == "loop"
+    assert choose_mode("auto", Work(1000.0, loop_on_cpu=True), "cuda")[0] == "compiled"
+    assert choose_mode("eager", Work(1000.0))[0] == "eager"
+
+
+def test_without_a_compiler_lanes_are_eager_and_say_so(monkeypatch):
+    monkeypatch.setattr(lanes, "has_compiler", lambda: False)
+    for requested in ("auto", "compiled"):
+        mode, reason = choose_mode(requested, Work(1000.0))
+        assert mode == "eager"
+        assert "no C++ compiler" in reason
