@@ -28,8 +28,11 @@ from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.states import Cancelled, Completed, Failed, State
+from rich.console import Console
 
+from flows import active
 from flows.leaderboard import leaderboard
+from flows.progress import make_display
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
 from flows.steps import Options, Steps, experiment_folder
 
@@ -40,7 +43,6 @@ PROGRESS_SECONDS = 2.0  # between two moves of the progress artifact
 MAX_FAILURES = 2  # artifacts that may fail before no more are tried
 DRAIN_SECONDS = 5.0
 
-_active: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("seedbed_steps", default=None)
 _plain_task = task(persist_result=False, cache_policy=NO_CACHE, retries=0, log_prints=False)
 
 
@@ -123,7 +125,7 @@ class ProgressArtifact:
 
 
 def _steps() -> Steps:
-    steps = _active.get()
+    steps = active.current.get()
     assert steps is not None, "tasks run inside run_experiment"
     return steps
 
@@ -181,15 +183,16 @@ def run_experiment(
         overrides: "trials.0.lr=1e-3" and the like.
         options: fields of `flows.steps.Options`.
     """
-    steps = _active.get()
+    steps = active.current.get()
     if steps is not None:
         return _run(steps)
     steps = Steps.load(file, overrides or [], Options(**(options or {})))
-    token = _active.set(steps)
+    steps.listeners.append(make_display(Console(force_terminal=False, highlight=False)).hear)
+    token = active.current.set(steps)
     try:
         return _run(steps)
     finally:
-        _active.reset(token)
+        active.current.reset(token)
 
 
 def _run(steps: Steps) -> State[Any]:
@@ -216,7 +219,7 @@ def run_with_prefect(steps: Steps, parameters: dict[str, Any], server: PrefectSe
     Raises:
         Exception: what a step of ours raised (BusyError and the like), never what Prefect did.
     """
-    token = _active.set(steps)
+    token = active.current.set(steps)
     lost = False
     try:
         with _client(steps, server):
@@ -228,7 +231,7 @@ def run_with_prefect(steps: Steps, parameters: dict[str, Any], server: PrefectSe
             text = f"Prefect failed ({type(error).__name__}: {_first_line(error)}); the run goes on without it"
             steps.note(text)
     finally:
-        _active.reset(token)
+        active.current.reset(token)
     if steps.error is not None:
         raise steps.error
     return steps.rest(), lost
