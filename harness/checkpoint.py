@@ -1,7 +1,7 @@
 """Checkpoints of cohorts: one atomic folder, safetensors and JSON only.
 
-Write protocol: a temporary folder per attempt; tensors, fsync; the manifest with sizes and sha256 last, fsync; the fence
-is checked; rename; fsync of the parent. The previous checkpoint goes only after the new one counts, and one older
+Write protocol: a temporary folder per attempt; tensors, fsync; the manifest with sizes and sha256 last, fsync; the
+fence is checked; rename; fsync of the parent. The previous checkpoint goes only after the new one counts, and one older
 generation is kept for the case that the newest turns out to be damaged.
 """
 
@@ -89,7 +89,8 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
             return value
         if isinstance(value, np.generic):
             return value.item()
-        raise TypeError(f"a checkpoint holds tensors, arrays and JSON values; {path or 'it'} is a {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"a checkpoint holds tensors, arrays and JSON values; {path or 'it'} is a {kind}")
 
     return tensors, walk(tree, "")
 
@@ -139,7 +140,7 @@ def write_json(path: Path, value: Any, durable: bool = False) -> None:
 
 
 def write_fence(folder: Path, fence: int) -> None:
-    """Declares the only fence number whose worker may commit checkpoints to a cohort's folder (the driver calls this)."""
+    """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "fence.json", {"fence": fence}, durable=True)
 

@@ -1,21 +1,22 @@
 """The driver owns an experiment: plans cohorts, hands them to an executor, decides at every report, writes the ledger.
 
-It holds the rhythm: a worker runs to the next boundary, reports, and waits. Every decision is in the ledger before it is
-sent. The outcome of an experiment is what the ledger says, whoever started the driver.
+It holds the rhythm: a worker runs to the next boundary, reports, and waits. Every decision is in the ledger before it
+is sent. The outcome of an experiment is what the ledger says, whoever started the driver.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import rules
 from harness.checkpoint import write_fence
+from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of
+from harness.events import Event, cohort_event, note_event, report_event, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
 from harness.learner import learner_class, learner_target
@@ -28,8 +29,6 @@ from harness.tracking import FilesTracker, Tracker
 
 __all__ = ["Driver", "Outcome", "Plan"]
 
-Event = dict[str, Any]
-Sources = tuple[tuple[str, tuple[int, ...]], ...]
 HEARTBEAT_SECONDS = 20.0
 
 
@@ -55,28 +54,6 @@ class Outcome:
     def exit_code(self) -> int:
         """0 all trials have a result, 1 some failed, 130 stopped."""
         return {"done": 0, "failed": 1, "stopped": 130}[self.state]
-
-
-@dataclass
-class _Cohort:
-    """A cohort on its way through the driver."""
-
-    id: str
-    trials: tuple[Trial, ...]
-    label: str
-    sources: Sources = ()
-    mode: str | None = None
-    fence: int = 0
-    deaths: int = 0
-    death_progress: int = -1
-    progress: int = 0
-    began: float = 0.0
-    ended: set[int] = field(default_factory=set)
-    announced: bool = False
-
-    @property
-    def alive(self) -> list[int]:
-        return [k for k in range(len(self.trials)) if k not in self.ended]
 
 
 class Driver:
@@ -148,8 +125,6 @@ class Driver:
         return state in FINAL and state != "pruned"
 
     def _slots_wanted(self, due: Sequence[Trial]) -> int:
-        import os
-
         cpus = max((t.resources.cpus for t in due), default=1)
         return self._workers or max(1, (os.cpu_count() or 1) // cpus)
 
@@ -159,6 +134,7 @@ class Driver:
         """Asks for a stop at the next boundary; past the grace time, falls back to the last checkpoint."""
         if self._stop_at is None:
             self._stop_at = time.monotonic() + self._grace
+            self._executor.give_up_at(self._stop_at)
 
     def start_workers(self) -> None:
         """Starts workers ahead of time (they import torch meanwhile); `train` does it otherwise."""
@@ -214,7 +190,7 @@ class Driver:
                 self._round([t for t in due if t.id in mine])
                 self._retry_failed = False
             else:
-                self._emit({"kind": "note", "text": f"{len(due)} trials are being trained by another experiment: waiting"})
+                self._emit(note_event(f"{len(due)} trials are being trained by another experiment: waiting"))
                 time.sleep(2.0)
 
     def _round(self, due: list[Trial]) -> None:
@@ -222,7 +198,7 @@ class Driver:
         for trial in due:
             self._tracker.open(_tracked(trial, self.experiment.name))
         queue = self._cohorts(due, slots)
-        busy: dict[int, _Cohort] = {}
+        busy: dict[int, Cohort] = {}
         heard = time.monotonic()
         while busy or (queue and self._stop_at is None):
             for slot in range(slots):
@@ -246,37 +222,27 @@ class Driver:
         gpus = max(t.resources.gpus for t in due)
         return self._executor.start(self._slots_wanted(due), cpus, gpus)
 
-    def _cohorts(self, due: list[Trial], slots: int) -> list[_Cohort]:
+    def _cohorts(self, due: list[Trial], slots: int) -> list[Cohort]:
         """Cohorts an earlier run left, as they were; then new ones for the rest, the longest first."""
-        by_id = {t.id: t for t in due}
+        rest = {t.id: t for t in due}
+        known = {t.id: t for t in self.experiment.trials}
         cohorts = []
         for row in self.ledger.open_cohorts(self.experiment.name):
-            lanes = [k for k, i in enumerate(row["trials"]) if i in by_id]
             states = self.ledger.find(row["trials"])
-            ended = {k for k, i in enumerate(row["trials"]) if states[i]["state"] in (*FINAL, "failed")}
-            if not lanes:
-                continue
-            sources = tuple((cohort, tuple(index)) for cohort, index in row["sources"])
-            if len(lanes) + len(ended - set(lanes)) == len(row["trials"]) and not ended & set(lanes):
-                known = {t.id: t for t in self.experiment.trials}
-                if all(i in known for i in row["trials"]):
-                    trials = tuple(known[i] for i in row["trials"])
-                    cohorts.append(_Cohort(row["id"], trials, _label(trials), sources, row["mode"], ended=ended))
-                    for k in lanes:
-                        del by_id[row["trials"][k]]
-                    continue
-            trials = tuple(by_id.pop(row["trials"][k]) for k in lanes)
-            cohorts.append(_new_cohort(trials, _sources(row["id"], sources, lanes), row["mode"]))
-        rest = [t for t in due if t.id in by_id]
-        cohorts.extend(_new_cohort(tuple(c)) for c in plan_cohorts(rest, slots, self.ledger.rates()))
-        return cohorts
+            settled = {i for i, trial in states.items() if trial["state"] in (*FINAL, "failed")}
+            cohort = left_over(row, rest, known, settled)
+            if cohort is not None:
+                cohorts.append(cohort)
+                for trial in cohort.trials:
+                    rest.pop(trial.id, None)
+        planned = plan_cohorts(list(rest.values()), slots, self.ledger.rates())
+        return cohorts + [new_cohort(tuple(c)) for c in planned]
 
-    def _open(self, slot: int, cohort: _Cohort) -> None:
+    def _open(self, slot: int, cohort: Cohort) -> None:
         ids = [t.id for t in cohort.trials]
         running = [ids[k] for k in cohort.alive]
         cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
         write_fence(self.root / "cohorts" / cohort.id, cohort.fence)
-        cohort.began = time.monotonic()
         job = Job(
             cohort=cohort.id,
             root=str(self.root),
@@ -287,19 +253,21 @@ class Driver:
             sources=cohort.sources,
             sys_path=(str(Path.cwd()), str(Path(self.experiment.path).resolve().parent)),
         )
-        self._emit(self._cohort_event(cohort, "running"))
+        self._emit(cohort_event(cohort, "running"))
         self._executor.call(slot, "open", job)
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    def _answer(self, slot: int, cohort: _Cohort, answer: Report | WorkerDiedError, busy: dict[int, _Cohort]) -> list[_Cohort]:
+    def _answer(
+        self, slot: int, cohort: Cohort, answer: Report | WorkerDiedError, busy: dict[int, Cohort]
+    ) -> list[Cohort]:
         """Deals with what a worker said; returns cohorts to queue."""
         if isinstance(answer, WorkerDiedError):
             return self._worker_died(cohort, answer)
         for text in answer.notes:
             self._note(f"{cohort.label}: {text}")
         if answer.lines and answer.progress > cohort.progress:
-            self._emit(self._report_event(cohort, answer))
+            self._emit(report_event(cohort, answer))
         self._results(cohort, answer)
         if answer.kind == "boundary":
             decision = self._decide(cohort, answer)
@@ -308,17 +276,18 @@ class Driver:
             return []
         return self._ended(cohort, answer)
 
-    def _decide(self, cohort: _Cohort, report: Report) -> Decision:
+    def _decide(self, cohort: Cohort, report: Report) -> Decision:
         cohort.progress = report.progress
         if cohort.mode is None:
             cohort.mode = report.mode
             self.ledger.set_cohort(cohort.id, mode=report.mode)
         for trial_id, size in report.committed.items():
             self._tracker.commit(trial_id, size)
-        score = learner_class(cohort.trials[0].learner).score_of(_config(cohort.trials[0]))
+        score = learner_class(cohort.trials[0].learner).score_of(config_of(cohort.trials[0]))
         decision = rules.decide(report, cohort.trials, score)
         if self._stop_at is not None:
             decision = Decision(end=decision.end, stop=True)
+        rows: list[tuple[str | None, str, str]]
         rows = [(cohort.trials[k].id, state, reason) for k, (state, reason) in decision.end.items()]
         if decision.stop:
             rows.append((None, "stop", "asked to stop"))
@@ -328,7 +297,7 @@ class Driver:
         self.ledger.set_trials(alive, progress=report.progress, seconds=report.seconds)
         return decision
 
-    def _results(self, cohort: _Cohort, report: Report) -> None:
+    def _results(self, cohort: Cohort, report: Report) -> None:
         """Writes lanes that ended to the ledger, tells the tracker and whoever listens."""
         for lane, result in report.results.items():
             trial = cohort.trials[lane]
@@ -345,9 +314,9 @@ class Driver:
             )
             self._tracker.commit(trial.id, report.committed.get(trial.id, 0))
             self._tracker.close(trial.id, result)
-            self._trial_event(trial, result["state"], score["name"], score["value"], result["reason"])
+            self._emit(trial_event(trial, result["state"], score["name"], score["value"], result["reason"]))
 
-    def _ended(self, cohort: _Cohort, report: Report) -> list[_Cohort]:
+    def _ended(self, cohort: Cohort, report: Report) -> list[Cohort]:
         """A cohort left its worker: finished, stopped, or in trouble."""
         if report.kind == "done":
             rate = report.progress * len(cohort.trials) / report.seconds if report.seconds else None
@@ -355,10 +324,13 @@ class Driver:
             shape = shape_key(first, learner_class(first.learner))
             self.ledger.set_cohort(cohort.id, state="done", progress=report.progress, rate=rate, shape=shape)
             cohort.progress = report.progress
-            self._emit(self._cohort_event(cohort, "done"))
+            self._emit(cohort_event(cohort, "done"))
             return []
-        if report.kind in ("stopped", "fenced"):
+        if report.kind == "stopped":
             self._mark(cohort, "stopped")
+            return []
+        if report.kind == "fenced":  # its trials are the other driver's now
+            self._note(f"{cohort.label}: {report.error}")
             return []
         if report.kind == "disk":
             self._disk_full = f"no space left for {self.root}: {report.error}"
@@ -370,17 +342,17 @@ class Driver:
             return self._split(cohort, [cohort.alive], f"{len(report.lanes)} lanes failed: {report.error}")
         return self._cohort_failed(cohort, report)
 
-    def _cohort_failed(self, cohort: _Cohort, report: Report) -> list[_Cohort]:
+    def _cohort_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
         alive = cohort.alive
         if len(alive) == 1:
             self._fail(cohort, alive, report.error, report.traceback)
             self.ledger.set_cohort(cohort.id, state="failed")
-            self._emit(self._cohort_event(cohort, "failed"))
+            self._emit(cohort_event(cohort, "failed"))
             return []
         half = len(alive) // 2
         return self._split(cohort, [alive[:half], alive[half:]], f"failed ({report.error}): its halves are tried alone")
 
-    def _worker_died(self, cohort: _Cohort, error: WorkerDiedError) -> list[_Cohort]:
+    def _worker_died(self, cohort: Cohort, error: WorkerDiedError) -> list[Cohort]:
         if self._abandoned:
             self._mark(cohort, "stopped")
             return []
@@ -389,25 +361,25 @@ class Driver:
         self._note(f"{cohort.label}: its worker died at progress {cohort.progress:,}: {error}")
         self.ledger.decide(cohort.id, [(None, "retry", str(error))], cohort.progress)
         if cohort.deaths <= self._retries:
-            self._emit(self._cohort_event(cohort, "retry"))
+            self._emit(cohort_event(cohort, "retry"))
             return [cohort]
         text = f"its worker died {cohort.deaths} times without progress: {error}"
         return self._cohort_failed(cohort, Report("error", cohort.id, error=text, traceback=text))
 
-    def _split(self, cohort: _Cohort, parts: list[list[int]], why: str) -> list[_Cohort]:
+    def _split(self, cohort: Cohort, parts: list[list[int]], why: str) -> list[Cohort]:
         """Goes on with some lanes of a cohort as new cohorts, from its last checkpoint."""
         self._note(f"{cohort.label}: {why}")
         self.ledger.decide(cohort.id, [(None, "split", why)], cohort.progress)
         self.ledger.set_cohort(cohort.id, state="split")
-        self._emit(self._cohort_event(cohort, "retry"))
+        self._emit(cohort_event(cohort, "retry"))
         out = []
         for lanes in parts:
             if lanes:
                 trials = tuple(cohort.trials[k] for k in lanes)
-                out.append(_new_cohort(trials, _sources(cohort.id, cohort.sources, lanes), cohort.mode))
+                out.append(new_cohort(trials, sources_of(cohort.id, cohort.sources, lanes), cohort.mode))
         return out
 
-    def _fail(self, cohort: _Cohort, lanes: list[int], reason: str, traceback: str) -> None:
+    def _fail(self, cohort: Cohort, lanes: list[int], reason: str, traceback: str) -> None:
         for lane in lanes:
             trial = cohort.trials[lane]
             cohort.ended.add(lane)
@@ -416,83 +388,18 @@ class Driver:
             self.ledger.set_trials([trial.id], state="failed", reason=reason)
             result = {"trial": trial.id, "state": "failed", "reason": reason, "score": {"name": None, "value": None}}
             self._tracker.close(trial.id, result)
-            self._trial_event(trial, "failed", None, None, reason)
+            self._emit(trial_event(trial, "failed", None, None, reason))
 
-    def _mark(self, cohort: _Cohort, state: str) -> None:
+    def _mark(self, cohort: Cohort, state: str) -> None:
         self.ledger.set_trials([cohort.trials[k].id for k in cohort.alive], state=state)
         if cohort.fence:
             self.ledger.set_cohort(cohort.id, state=state)
-        self._emit(self._cohort_event(cohort, state))
-
-    # -- events ------------------------------------------------------------------------------------------------------
+        self._emit(cohort_event(cohort, state))
 
     def _note(self, text: str) -> None:
-        self._emit({"kind": "note", "text": text})
+        self._emit(note_event(text))
         with (self.folder / "driver.log").open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-
-    def _cohort_event(self, cohort: _Cohort, state: str) -> Event:
-        cls = learner_class(cohort.trials[0].learner)
-        return {
-            "kind": "cohort",
-            "cohort": cohort.id,
-            "label": cohort.label,
-            "lanes": len(cohort.trials),
-            "state": state,
-            "budget": _config(cohort.trials[0]).budget,
-            "unit": cls.unit,
-            "progress": cohort.progress,
-        }
-
-    def _report_event(self, cohort: _Cohort, report: Report) -> Event:
-        rate = report.progress * len(cohort.trials) / max(report.seconds, 1e-9)
-        left = max(0, report.budget - report.progress) * len(cohort.trials) / max(rate, 1e-9)
-        names = {n for line in report.lines.values() for n in line if n not in ("progress", "seconds")}
-        values = {n: [line[n] for line in report.lines.values() if line.get(n) is not None] for n in names}
-        return {
-            "kind": "report",
-            "cohort": cohort.id,
-            "label": cohort.label,
-            "progress": report.progress,
-            "budget": report.budget,
-            "unit": report.unit,
-            "rate": rate,
-            "seconds_left": left,
-            "metrics": {n: sum(v) / len(v) for n, v in sorted(values.items()) if v},
-        }
-
-    def _trial_event(self, trial: Trial, state: str, name: str | None, value: float | None, reason: str) -> None:
-        self._emit(
-            {
-                "kind": "trial",
-                "trial": trial.id,
-                "label": trial.label,
-                "seed": trial.seed,
-                "state": state,
-                "score_name": name,
-                "score": value,
-                "reason": reason,
-            }
-        )
-
-
-def _config(trial: Trial) -> Any:
-    return learner_class(trial.learner).Config.model_validate(trial.config)
-
-
-def _label(trials: Sequence[Trial]) -> str:
-    labels = list(dict.fromkeys(t.label for t in trials))
-    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
-
-
-def _sources(cohort: str, older: Sources, lanes: Sequence[int]) -> Sources:
-    """Where lanes cut from a cohort find their last checkpoint: its own, or those it was itself cut from."""
-    return ((cohort, tuple(lanes)), *((name, tuple(index[k] for k in lanes)) for name, index in older))
-
-
-def _new_cohort(trials: tuple[Trial, ...], sources: Sources = (), mode: str | None = None) -> _Cohort:
-    key = "\n".join([*(t.id for t in trials), repr(sources)])
-    return _Cohort(hashlib.sha256(key.encode()).hexdigest()[:12], trials, _label(trials), sources, mode)
 
 
 def _tracked(trial: Trial, experiment: str) -> dict[str, Any]:

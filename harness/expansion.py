@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.data import DataError, card
 from harness.spec import LearnerConfig, Resources, Trial, trial_id
 from harness.spec_errors import Problems, nearest, validate
 from harness.trial_labels import Variant, label_variants
@@ -219,14 +220,24 @@ def _configure(
         at[leaf] = entry.grid[key][choice]
     config, found = validate(model, values, also=tuple(Entry.model_fields))
     for path, what in found:
-        gridded = next((key for key in point if path[: key.count(".") + 1] == tuple(key.split("."))), None)
-        if gridded is None:
-            problems.add(("trials", index, *path), what)
-            continue
-        rest = path[gridded.count(".") + 1 :]
-        place = () if what.startswith("unknown field") and not rest else (point[gridded], *rest)
-        problems.add(("trials", index, "grid", gridded, *place), what)
+        problems.add(*_blame(path, what, point, index))
     return config
+
+
+def _blame(path: Path, what: str, point: dict[str, int], index: int) -> tuple[Path, str]:
+    """Where a problem of a grid point was written, the entry or its grid, and what to say there."""
+    for key, choice in point.items():
+        parts = tuple(key.split("."))
+        if path[: len(parts)] == parts:
+            rest = path[len(parts) :]
+            known = rest or not what.startswith("unknown field")
+            return ("trials", index, "grid", key, *((choice, *rest) if known else ())), what
+        if path and parts[: len(path)] == path:
+            here = ".".join(str(part) for part in path)
+            return ("trials", index, "grid", key), what if what.startswith(
+                "unknown"
+            ) else f"`{here}` has no fields inside"
+    return ("trials", index, *path), what
 
 
 def _labelled(checked: list[_Checked]) -> list[tuple[_Checked, list[str]]]:
@@ -240,8 +251,8 @@ def _trials(labelled: tuple[_Checked, list[str]], problems: Problems) -> Iterato
         config = variant.config.model_dump(mode="json")
         try:
             data = _data_hashes(variant.config.data_sets)
-        except KeyError as error:
-            problems.add(("trials", checked.index), f"unknown data set {error}")
+        except DataError as error:
+            problems.add(("trials", checked.index), str(error))
             return
         for seed in checked.seeds:
             key = trial_id(checked.entry.learner, checked.learner.version, config, seed, data)
@@ -258,10 +269,6 @@ def _trials(labelled: tuple[_Checked, list[str]], problems: Problems) -> Iterato
 
 
 def _data_hashes(names: Sequence[str]) -> dict[str, str]:
-    if not names:
-        return {}
-    from harness.data import card  # reads data sets: only where a learner names one
-
     return {name: card(name).sha256 for name in names}
 
 
@@ -270,10 +277,13 @@ def _check_unique(trials: list[Trial], problems: Problems) -> None:
     said: set[tuple[int, int]] = set()
     for trial in trials:
         other = first.setdefault(trial.id, trial)
-        if other is not trial and (other.entry, trial.entry) not in said:
-            said.add((other.entry, trial.entry))
+        if other is trial or (other.entry, trial.entry) in said:
+            continue
+        said.add((other.entry, trial.entry))
+        if other.entry == trial.entry:
             problems.add(
-                ("trials", trial.entry),
-                f"`{trial.label}` seed {trial.seed} is the same trial as `{other.label}` seed {other.seed} of "
-                f"trials.{other.entry}; remove one of them",
+                ("trials", trial.entry, "grid"), f"gives `{trial.label}` twice; remove one of the equal values"
             )
+        else:
+            same = f"`{trial.label}` seed {trial.seed} is the same trial as `{other.label}` seed {other.seed}"
+            problems.add(("trials", trial.entry), f"{same} of trials.{other.entry}; remove one of them")

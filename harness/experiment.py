@@ -57,7 +57,7 @@ def load_experiment(path: str | FilePath, overrides: Sequence[str] = ()) -> Expe
     try:
         spec, lines = yaml_lines.parse(text)
     except yaml_lines.YamlError as error:
-        raise SpecError(f"{file}:{error.line}: {error.problem}" if error.line else f"{file}: {error.problem}") from None
+        raise SpecError(error.at(str(file))) from None
     places: dict[Path, int | str] = dict(lines)
     if not isinstance(spec, dict):
         raise SpecError(f"{file}:{lines[()]}: expected a mapping with `name` and `trials` at the top")

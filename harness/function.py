@@ -196,7 +196,8 @@ class FunctionLearner(Learner):
         """
         scores, name = self._exchange.scores, self.lanes.config.score
         if name not in scores:
-            raise ValueError(f"the function returned without logging its score `{name}`; call run.log(step, {name}=...)")
+            mend = f"call run.log(step, {name}=...)"
+            raise ValueError(f"the function returned without logging its score `{name}`; {mend}")
         return {n: torch.tensor([v], dtype=torch.float64) for n, v in scores.items()}
 
     def network(self, state: State, lane: int) -> nn.Module:

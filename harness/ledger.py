@@ -242,7 +242,9 @@ class Ledger:
 
     # -- cohorts and decisions ---------------------------------------------------------------------------------------
 
-    def open_cohort(self, cohort: str, experiment: str, trials: Sequence[str], sources: Any, running: Sequence[str]) -> int:
+    def open_cohort(
+        self, cohort: str, experiment: str, trials: Sequence[str], sources: Any, running: Sequence[str]
+    ) -> int:
         """Marks a cohort and its running trials, counts the attempt; returns the new fence number."""
         now = time.time()
         with self._engine.begin() as c:
@@ -267,7 +269,8 @@ class Ledger:
 
     def open_cohorts(self, experiment: str) -> list[dict[str, Any]]:
         """Cohorts of an experiment that have not ended."""
-        query = sa.select(_cohorts).where(_cohorts.c.experiment == experiment, _cohorts.c.state.in_(("running", "stopped")))
+        unfinished = _cohorts.c.state.in_(("running", "stopped"))
+        query = sa.select(_cohorts).where(_cohorts.c.experiment == experiment, unfinished)
         with self._engine.connect() as c:
             return [dict(r) for r in c.execute(query.order_by(_cohorts.c.id)).mappings()]
 
@@ -281,7 +284,8 @@ class Ledger:
         """Writes decisions, (trial, kind, reason) each, before they are sent."""
         now = time.time()
         values = [
-            {"time": now, "cohort": cohort, "trial": t, "progress": progress, "kind": k, "reason": r} for t, k, r in rows
+            {"time": now, "cohort": cohort, "trial": t, "progress": progress, "kind": k, "reason": r}
+            for t, k, r in rows
         ]
         with self._engine.begin() as c:
             c.execute(_decisions.insert(), values)
@@ -311,7 +315,7 @@ def _new_row(trial: Trial, budget: tuple[int, str], now: float) -> dict[str, Any
     }
 
 
-def _alive(row: Mapping[str, Any]) -> bool:
+def _alive(row: Any) -> bool:
     """Whether the process that holds an experiment lives; on another host its last sign of life decides."""
     if row["pid"] is None:
         return False

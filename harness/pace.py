@@ -30,11 +30,13 @@ class Pace:
         def whole(progress: float) -> int:
             return max(1, -(-int(progress) // chunk)) * chunk
 
+        report = whole(config.report_every or budget / 50)
+        tenth = 5 * report  # whole reports, so that evaluations and checkpoints add no boundaries of their own
         return cls(
             budget=whole(budget),
-            report=whole(config.report_every or budget / 50),
-            evaluate=whole(config.evaluate_every or budget / 10),
-            checkpoint=whole(config.checkpoint_every or budget / 10),
+            report=report,
+            evaluate=whole(config.evaluate_every) if config.evaluate_every else tenth,
+            checkpoint=whole(config.checkpoint_every) if config.checkpoint_every else tenth,
         )
 
     def next(self, progress: int) -> int:

@@ -118,10 +118,10 @@ def _rounded(array: np.ndarray) -> list[Any]:
 @lru_cache(maxsize=1)
 def facts() -> dict[str, Any]:
     """What can change bits, of this process: versions, commit of the project, machine."""
-    names = ("torch", "numpy", "gymnasium", "ray", "prefect", "wandb")
+    names = ("seedbed", "torch", "numpy", "gymnasium", "ray", "prefect", "wandb")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
-        "versions": {"python": platform.python_version(), "seedbed": _version("seedbed"), **{n: _version(n) for n in names}},
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in names}},
         "commit": _commit(),
         "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "platform": platform.platform(), "gpu": gpu},
     }

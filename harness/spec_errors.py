@@ -20,6 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _WORDS = {
     "Input should be": "expected",
+    "String should": "the text should",
     "a valid string": "text",
     "a valid integer": "an integer",
     "a valid number": "a number",
@@ -145,12 +146,16 @@ def _sentence(model: type[BaseModel], path: Path, errors: Sequence[Any], also: S
     if first["type"] == "extra_forbidden":
         return nearest(str(path[-1]), [*fields, *(also if len(path) == 1 else ())], "field")
     if first["type"] == "missing":
-        return f"`{path[-1]}` is missing; add it{about}"
+        return f"is missing; add it{about}"
+    if first["type"] == "too_short":
+        return "the list is empty; give at least one entry"
+    if first["type"] == "string_pattern_mismatch" and about:
+        return f"does not fit, given {_given(first['input'])}; expected{about}"
     own = [e["msg"].removeprefix("Value error, ") for e in errors if e["type"] == "value_error"]
     if own:
         return own[0]
-    accepted = " or ".join(dict.fromkeys(_plain(e["msg"]).removeprefix("expected ") for e in errors))
-    return f"expected {accepted}, given {_given(first['input'])}{_unquote(first)}{about}"
+    accepted = " or ".join(dict.fromkeys(_plain(e["msg"]) for e in errors)).replace(" or expected ", " or ")
+    return f"{accepted}, given {_given(first['input'])}{_unquote(first)}{about}"
 
 
 def _plain(message: str) -> str:
@@ -176,7 +181,7 @@ def _unquote(error: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], path: Path) -> tuple[list[str], str]:
-    """Names known beside the value at `path`, and "; `name` is DESCRIPTION" of its own field."""
+    """Names known beside the value at `path`, and " (NAME: DESCRIPTION)" of its own field."""
     models: list[type[BaseModel]] = [model]
     names: list[str] = []
     about = ""
@@ -185,7 +190,7 @@ def _fields_at(model: type[BaseModel], path: Path) -> tuple[list[str], str]:
         infos = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
         if infos:
             models = [m for info in infos for m in _models_in(info.annotation)]
-            about = f"; `{part}` is: {infos[0].description}" if infos[0].description else ""
+            about = f" ({part}: {infos[0].description})" if infos[0].description else ""
     return list(dict.fromkeys(names)), about
 
 

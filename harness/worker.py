@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -85,8 +85,8 @@ class Worker:
         except checkpoint.FencedError as error:
             return Report("fenced", cohort, error=str(error))
         except OSError as error:
-            kind = "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
-            return Report(kind, cohort, error=str(error), traceback=traceback.format_exc())
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            return Report("disk" if full else "error", cohort, error=str(error), traceback=traceback.format_exc())
         except Interrupted:
             return Report("stopped", cohort, notes=["stopped between boundaries: goes on from its last checkpoint"])
         except Exception as error:  # the learner's or the user's: the driver decides what it means
@@ -107,7 +107,7 @@ class _CohortRun:
         self.score = cls.score_of(configs[0])
         resources = job.trials[0].resources
         device = resolve_device(resources.device)
-        mode, why = choose_mode(job.mode or resources.mode, cls.work(configs[0], len(configs)), device)
+        mode, why = choose_mode(cast(Any, job.mode or resources.mode), cls.work(configs[0], len(configs)), device)
         if job.mode is None and not cls.foreign:
             self.notes.append(f"lanes run {mode}: {why}")
         execution = Execution(mode=mode, device=device, dtype=getattr(torch, job.dtype))
@@ -256,8 +256,8 @@ class _CohortRun:
         self.episodes = {lane: row["episodes"] for lane, row in evaluated.items()}
         if self.learner.paced:
             rows = self.learner.drain()
-            for progress, line in rows:
-                self.lines[0] = {"progress": progress, "seconds": round(self.seconds, 3), **line}
+            for progress, logged in rows:
+                self.lines[0] = {"progress": progress, "seconds": round(self.seconds, 3), **logged}
                 self.run_folders[0].log(self.lines[0])
             return
         host = {n: v.cpu() for n, v in metrics.items()}
@@ -279,7 +279,8 @@ class _CohortRun:
                 if isinstance(value, dict):
                     look(value)
                 elif value.is_floating_point():
-                    bad.logical_or_(~value.flatten(1).isfinite().all(1).cpu() if value.dim() > 1 else ~value.isfinite().cpu())
+                    finite = value.isfinite()
+                    bad.logical_or_(~(finite.flatten(1).all(1) if finite.dim() > 1 else finite).cpu())
 
         look(self.state)
         return [k for k in self.alive if bad[k]]

@@ -24,6 +24,7 @@ Path = tuple[str | int, ...]  # from the document's root to a value
 
 MAX_BYTES = 1_000_000
 MAX_LINE = 10_000  # characters; the scanner is slow on endless lines
+MAX_LINES = 20_000
 MAX_DEPTH = 50
 MAX_NODES = 10_000  # aliases count with everything they stand for
 MAX_INT = 2**63 - 1
@@ -36,6 +37,7 @@ _WORDS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_CONTROL = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")  # as YAML 1.2
 _CORE = "tag:yaml.org,2002:"
 _SCALAR_TAGS = {"str": str, "int": int, "float": float, "bool": bool, "null": type(None)}
 
@@ -46,12 +48,20 @@ class YamlError(ValueError):
     Attributes:
         line: 1-based, or 0 where the whole text is meant.
         problem: what is wrong and how to mend it.
+        path: of the value, as far as it is known.
     """
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(problem)
         self.line = line
         self.problem = problem
+        self.path: Path = ()
+
+    def at(self, file: str) -> str:
+        """The complete message: "FILE:LINE: PATH: PROBLEM"."""
+        place = f"{file}:{self.line}" if self.line else file
+        name = ".".join(str(part) for part in self.path)
+        return f"{place}: {name}: {self.problem}" if name else f"{place}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -83,11 +93,14 @@ def parse(text: str) -> tuple[Any, dict[Path, int]]:
     if len(text) > MAX_BYTES:
         raise YamlError(0, f"the text is longer than {MAX_BYTES:,} bytes; an experiment is a page or two")
     for number, row in enumerate(text.split("\n"), 1):
+        if number > MAX_LINES:
+            raise YamlError(number, f"more than {MAX_LINES:,} lines; an experiment is a page or two")
         if len(row) > MAX_LINE:
             raise YamlError(number, f"a line of more than {MAX_LINE:,} characters; break it")
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise YamlError(line, "a NUL byte; save the file as plain UTF-8 text")
+    control = _CONTROL.search(text)
+    if control:
+        line = text[: control.start()].count("\n") + 1
+        raise YamlError(line, f"YAML allows no character U+{ord(control[0]):04X}; save the file as plain UTF-8 text")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of reused anchors, which YAML 1.2 allows
         return _flatten(_Composer().compose(text))
@@ -155,6 +168,14 @@ class _Composer:
         self.root: _Node | None = None
 
     def compose(self, text: str) -> _Node:
+        try:
+            return self._compose(text)
+        except YamlError as error:
+            open_keys = [node.key if node.mapping else len(node.items or ()) for node in self.stack]
+            error.path = tuple(key for key in open_keys if key is not None)
+            raise
+
+    def _compose(self, text: str) -> _Node:
         for event in _events(text):
             line = event.start_mark.line + 1
             if isinstance(event, ev.DocumentStartEvent) and self.root is not None:

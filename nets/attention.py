@@ -15,8 +15,8 @@ __all__ = ["SelfAttention", "TransformerBlock", "TransformerEncoder", "attend"]
 def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
     """softmax(query key^T / sqrt(features)) value, as `torch.nn.functional.scaled_dot_product_attention`.
 
-    Written out, because torch's own has no batching rule on a CPU: under vmap it falls back to one lane after another
-    and warns, and it has no second derivative.
+    Written out, because torch's own has no batching rule on a CPU: under vmap it falls back to one lane after
+    another and warns, and it has no second derivative.
 
     Args:
         query: [..., T, features].
@@ -58,13 +58,16 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, in_features] to [B, T, in_features]."""
         batch, time, width = x.shape
-        parts = self.in_proj(x).reshape(batch, time, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = attend(*parts.unbind(0), causal=self.causal)
+        parts = (
+            self.in_proj(x).reshape(batch, time, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        query, key, value = parts.unbind(0)
+        mixed = attend(query, key, value, self.causal)
         return self.out_proj(mixed.transpose(1, 2).reshape(batch, time, width))
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a layer norm and added to its input (Xiong et al. 2020).
+    """Attention and a perceptron, each behind a layer norm and added to its input (Xiong et al. 2020).
 
     Args:
         in_features: width of input and output.
@@ -75,7 +78,12 @@ class TransformerBlock(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, hidden_features: int, heads: int = 4, activation: str = "gelu", causal: bool = False
+        self,
+        in_features: int,
+        hidden_features: int,
+        heads: int = 4,
+        activation: str = "gelu",
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(in_features)
@@ -118,9 +126,12 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(in_features, hidden_features)
-        self.position = nn.Parameter(0.02 * torch.randn(length, hidden_features))
+        self.position = nn.Parameter(0.3 * torch.randn(length, hidden_features))
         self.blocks = nn.Sequential(
-            *(TransformerBlock(hidden_features, 2 * hidden_features, heads, activation, causal) for _ in range(depth))
+            *(
+                TransformerBlock(hidden_features, 2 * hidden_features, heads, activation, causal)
+                for _ in range(depth)
+            )
         )
         self.norm = nn.LayerNorm(hidden_features)
         self.out_features = hidden_features

@@ -1,4 +1,7 @@
-"""Image classifiers by name: an encoder of one kind and a linear head. All take images [B, H, W] with pixels in [0, 1]."""
+"""Image classifiers by name: an encoder of one kind and a linear head.
+
+All take images [B, H, W] with pixels in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from nets.conv import ConvEncoder
 from nets.mlp import MLP
 from nets.recurrent import GRU
 
-__all__ = ["KINDS", "CNNClassifier", "GRUClassifier", "MLPClassifier", "TransformerClassifier", "image_classifier"]
+__all__ = [
+    "KINDS",
+    "CNNClassifier",
+    "GRUClassifier",
+    "MLPClassifier",
+    "TransformerClassifier",
+    "image_classifier",
+]
 
 
 def _centred(x: Tensor) -> Tensor:
@@ -19,7 +29,9 @@ def _centred(x: Tensor) -> Tensor:
 class MLPClassifier(nn.Module):
     """Pixels in any order. See `image_classifier`."""
 
-    def __init__(self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options) -> None:
+    def __init__(
+        self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options
+    ) -> None:
         super().__init__()
         self.net = MLP(image[0] * image[1], [hidden_features] * depth, out_features, options["activation"])
 
@@ -31,7 +43,9 @@ class MLPClassifier(nn.Module):
 class CNNClassifier(nn.Module):
     """Convolutions over the image. See `image_classifier`."""
 
-    def __init__(self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options) -> None:
+    def __init__(
+        self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options
+    ) -> None:
         super().__init__()
         self.encoder = ConvEncoder(1, image, hidden_features, depth, options["activation"], options["norm"])
         self.head = nn.Linear(self.encoder.out_features, out_features)
@@ -44,7 +58,9 @@ class CNNClassifier(nn.Module):
 class GRUClassifier(nn.Module):
     """The rows of the image as a sequence, read from top to bottom. See `image_classifier`."""
 
-    def __init__(self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options) -> None:
+    def __init__(
+        self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options
+    ) -> None:
         super().__init__()
         self.encoder = GRU(image[1], hidden_features, depth)
         self.head = nn.Linear(hidden_features, out_features)
@@ -58,7 +74,9 @@ class GRUClassifier(nn.Module):
 class TransformerClassifier(nn.Module):
     """The rows of the image as tokens, their mean classified. See `image_classifier`."""
 
-    def __init__(self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options) -> None:
+    def __init__(
+        self, image: tuple[int, int], hidden_features: int, depth: int, out_features: int, **options
+    ) -> None:
         super().__init__()
         self.encoder = TransformerEncoder(
             image[1], hidden_features, depth, image[0], options["heads"], options["activation"]
@@ -103,4 +121,6 @@ def image_classifier(
     Raises:
         KeyError: no kind has that name.
     """
-    return KINDS[kind](image, hidden_features, depth, out_features, activation=activation, norm=norm, heads=heads)
+    return KINDS[kind](
+        image, hidden_features, depth, out_features, activation=activation, norm=norm, heads=heads
+    )

@@ -22,7 +22,12 @@ class ConvBlock(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, activation: str = "relu", norm: str = "none", halve: bool = True
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "relu",
+        norm: str = "none",
+        halve: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_features, out_features, 3, padding=1)

@@ -1,8 +1,9 @@
-"""A gated recurrent unit as a cell and a scan: it runs under vmap and in full-graph compilation, where nn.GRU does not."""
+"""A gated recurrent unit as a cell and a scan: it runs under vmap and compiles whole; nn.GRU does neither."""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,23 +24,21 @@ class GRUCell(nn.Module):
 
     def __init__(self, in_features: int, hidden_features: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(hidden_features)
-        shapes = {
-            "weight_ih": (3 * hidden_features, in_features),
-            "weight_hh": (3 * hidden_features, hidden_features),
-            "bias_ih": (3 * hidden_features,),
-            "bias_hh": (3 * hidden_features,),
-        }
-        for name, shape in shapes.items():
-            setattr(self, name, nn.Parameter(torch.empty(shape).uniform_(-bound, bound)))
+
+        def weight(*shape: int) -> nn.Parameter:
+            bound = 1 / math.sqrt(hidden_features)
+            return nn.Parameter(torch.empty(3 * hidden_features, *shape).uniform_(-bound, bound))
+
+        self.weight_ih, self.weight_hh = weight(in_features), weight(hidden_features)
+        self.bias_ih, self.bias_hh = weight(), weight()
         self.hidden_features = hidden_features
 
     def project(self, x: Tensor) -> Tensor:
-        """The input's share of the gates, [..., in_features] to [..., 3 * hidden_features]: for all times at once."""
+        """The input's share of the gates, all times at once: [..., in_features] to [..., 3 * features]."""
         return functional.linear(x, self.weight_ih, self.bias_ih)
 
     def forward(self, projected: Tensor, h: Tensor) -> Tensor:
-        """The next state [B, hidden_features] from `project`'s result [B, 3 * hidden_features] and the state."""
+        """The next state [B, hidden_features] from `project`'s result and the state before."""
         in_reset, in_update, in_new = projected.chunk(3, dim=-1)
         h_reset, h_update, h_new = functional.linear(h, self.weight_hh, self.bias_hh).chunk(3, dim=-1)
         update = torch.sigmoid(in_update + h_update)
@@ -58,9 +57,8 @@ class GRU(nn.Module):
 
     def __init__(self, in_features: int, hidden_features: int, depth: int = 1) -> None:
         super().__init__()
-        self.cells = nn.ModuleList(
-            GRUCell(hidden_features if layer else in_features, hidden_features) for layer in range(depth)
-        )
+        widths = [in_features] + [hidden_features] * (depth - 1)
+        self.cells = nn.ModuleList(GRUCell(width, hidden_features) for width in widths)
         self.out_features = hidden_features
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -74,7 +72,7 @@ class GRU(nn.Module):
             ([B, T, hidden_features], [depth, B, hidden_features]).
         """
         last = []
-        for layer, cell in enumerate(self.cells):
+        for layer, cell in enumerate(cast(list[GRUCell], self.cells)):
             state = x.new_zeros(x.shape[0], self.out_features) if h is None else h[layer]
             outputs = []
             for projected in cell.project(x).unbind(1):

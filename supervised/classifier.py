@@ -13,18 +13,32 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import data
-from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.classifiers import image_classifier
-from nets.lanes import call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 
 __all__ = ["Classifier", "ClassifierConfig", "NetConfig", "smoothed_cross_entropy"]
+
+UPDATES = 8  # of one chunk
+DEFAULTS = {  # of a kind: hidden_features, depth, learning rate
+    "mlp": (128, 2, 3e-3),
+    "cnn": (16, 2, 3e-3),
+    "gru": (64, 1, 6e-3),
+    "transformer": (32, 2, 6e-3),
+}
+
+
+def _kind(net: Any) -> str:
+    """The kind whose defaults hold for a `net:` that is not validated yet."""
+    kind = net.get("kind") if isinstance(net, dict) else getattr(net, "kind", None)
+    return kind if isinstance(kind, str) and kind in DEFAULTS else "mlp"  # validation refuses the others
 
 
 class NetConfig(BaseModel):
@@ -33,41 +47,58 @@ class NetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["mlp", "cnn", "gru", "transformer"] = Field(
-        "mlp", description="pixels in any order, convolutions, or the image's rows read by a GRU or a transformer"
+        "mlp",
+        description="pixels in any order, convolutions, or the image's rows read by a GRU or a transformer",
     )
     hidden_features: int = Field(
-        0, ge=0, description="width of the layers (cnn: channels of the first block); 0 is the kind's default"
+        DEFAULTS["mlp"][0],
+        ge=1,
+        description="width of the layers (cnn: channels of the first block); the default is the kind's own",
     )
-    depth: int = Field(0, ge=0, description="number of layers or blocks; 0 is the kind's default")
+    depth: int = Field(
+        DEFAULTS["mlp"][1], ge=1, description="number of layers or blocks; the default is the kind's own"
+    )
     activation: Literal["relu", "silu", "gelu", "tanh", "leaky_relu", "elu"] = Field(
         "relu", description="activation function (a GRU has its own gates)"
     )
     norm: Literal["none", "layer"] = Field("none", description="norm between layers, for cnn")
     heads: int = Field(4, ge=1, description="attention heads, for transformer")
 
-    def model_post_init(self, _context: Any) -> None:
-        """Writes the kind's defaults in, so that the resolved configuration says what is trained."""
-        features, depth = DEFAULT_SIZE[self.kind]
-        object.__setattr__(self, "hidden_features", self.hidden_features or features)
-        object.__setattr__(self, "depth", self.depth or depth)
-
-
-DEFAULT_SIZE = {"mlp": (128, 2), "cnn": (16, 2), "gru": (64, 1), "transformer": (32, 2)}  # hidden_features, depth
-UPDATES = 8  # of one chunk
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_kind(cls, given: Any) -> Any:
+        features, depth, _ = DEFAULTS[_kind(given)]
+        return {"hidden_features": features, "depth": depth, **given} if isinstance(given, dict) else given
 
 
 class ClassifierConfig(LearnerConfig):
     """A classifier of small images."""
 
     data: Literal["digits"] = Field("digits", description="data set")
-    net: NetConfig = Field(default_factory=NetConfig, description="the network")
+    net: NetConfig = Field(NetConfig.model_validate({}), description="the network")
     epochs: int = Field(40, ge=1, description="passes over the training rows (rounded up to whole chunks)")
     batch: int = Field(64, ge=1, description="rows of one update")
-    lr: PerLaneFloat = Field(3e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
+    lr: PerLaneFloat = Field(
+        DEFAULTS["mlp"][2],
+        ge=0,
+        description="learning rate at the start, falling to 0 along a cosine; the default is the kind's own",
+    )
     weight_decay: PerLaneFloat = Field(1e-2, ge=0, description="decoupled weight decay (AdamW)")
-    label_smoothing: PerLaneFloat = Field(0.05, ge=0, le=1, description="share of the target spread over all classes")
+    label_smoothing: PerLaneFloat = Field(
+        0.05, ge=0, le=1, description="share of the target spread over all classes"
+    )
     shift: bool = Field(True, description="whether training images move by up to one pixel each way")
-    patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")
+    patience: int = Field(
+        0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        lr = DEFAULTS[_kind(given.get("net"))][2]
+        return {"lr": lr, **given}
 
     @property
     def chunk(self) -> int:
@@ -104,7 +135,7 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: Tensor | float 
 
 
 def shifted(images: np.ndarray) -> np.ndarray:
-    """Every image moved by (-1, 0, 1) pixels along each axis, edges filled with 0: [9, N, H, W]; the fifth is unmoved."""
+    """Images moved by -1, 0 or 1 pixels along each axis, edges 0: [9, N, H, W]; the fifth is unmoved."""
     height, width = images.shape[1:]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1)))
     return np.stack([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)])
@@ -122,11 +153,12 @@ class Classifier(Learner):
         self.lanes = lanes
         config: ClassifierConfig = lanes.config
         self.chunk = config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
         self._load(config)
         execution = lanes.execution
         self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
-        self._update_each = execution.each(self._update, in_dims=0)
-        self._logits_each = execution.each(self._logits, in_dims=(0, 0, None))
+        self._update_each = execution.each(self._update)
+        self._logits_each = execution.each(self._logits, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
             "progress": zeros,
@@ -138,26 +170,27 @@ class Classifier(Learner):
 
     def advance(self, state: State) -> Metrics:
         """One chunk: U updates on B rows each."""
-        lanes, config = self.lanes, self.lanes.config
+        config: ClassifierConfig = self.lanes.config
         progress = int(state["progress"][0])
         rows = self._rows(progress)
         batches = self._x[rows], self._y[rows % self.train_rows]  # [K, U, B, H, W], [K, U, B]
         totals: dict[str, Tensor] = {}
         for u in range(UPDATES):
             done = (progress + u * config.batch) / config.budget
-            hp = {name: lanes.per_lane(name) for name in ("lr", "weight_decay", "label_smoothing")}
-            hp["lr"] = hp["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
+            hp = {**self.hyper, "lr": self.hyper["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))}
             weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
             x, y = (t[:, u] for t in batches)
             new, metrics = self._update_each(weights, hp, state["alive"], x, y)
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
-        state["progress"] += self.chunk
+        state["progress"] = state["progress"] + self.chunk
         return totals
 
     def evaluate(self, state: State) -> Metrics:
         """Accuracy and loss on the validation fifth, accuracy on the test fifth; [K]."""
-        val, test = (self._logits_each(state["params"], state["buffers"], self._held[s][0]) for s in self._held)
+        val, test = (
+            self._logits_each(state["params"], state["buffers"], self._held[s][0]) for s in self._held
+        )
         val_y, test_y = (y for _, y in self._held.values())
         log_p = functional.log_softmax(val, dim=-1)  # [K, N, C]
         return {
@@ -173,7 +206,8 @@ class Classifier(Learner):
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """The confusion matrix on the test fifth: rows are the truth."""
         x, y = self._held["test"]
-        guess = self._logits_each(state["params"], state["buffers"], x)[lane].argmax(-1)
+        one = select(state, [lane])
+        guess = self._logits_each(one["params"], one["buffers"], x)[0].argmax(-1)
         counts = torch.bincount(y * self.classes + guess, minlength=self.classes**2)
         return {
             "confusion": Media(
@@ -184,11 +218,16 @@ class Classifier(Learner):
             )
         }
 
+    @classmethod
+    def work(cls, config: ClassifierConfig, lanes: int) -> Work:
+        """What a cohort costs, for choosing how it is executed."""
+        return Work(config.seconds_per_progress * config.budget * lanes, compile_seconds=30.0, speedup=2.0)
+
     # Functions of one trial
 
     def _build(self) -> nn.Module:
-        net = self.lanes.config.net
-        return image_classifier(out_features=self.classes, image=self.image, **net.model_dump())
+        net, (height, width) = self.lanes.config.net, self.image
+        return image_classifier(image=(height, width), out_features=self.classes, **net.model_dump())
 
     def _logits(self, params: Any, buffers: Any, x: Tensor) -> Tensor:
         return call(self.net, params, buffers, x)[0]
@@ -220,7 +259,7 @@ class Classifier(Learner):
         self._held = {name: (tensor(rows.x.copy()), tensor(rows.y.copy())) for name, rows in held.items()}
 
     def _rows(self, progress: int) -> Tensor:
-        """Indices into the (moved) training rows, [K, U, B]: every epoch is a permutation of the lane's own."""
+        """Indices into the (moved) training rows, [K, U, B]: an epoch is a permutation of the lane's own."""
         n, rows = self.train_rows, []
         first, last = progress // n, (progress + self.chunk - 1) // n
         for epoch in range(first, last + 1):

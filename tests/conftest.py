@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +30,11 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "ray-token"))
     (home / "ray-token").write_text("0123456789abcdef" * 4)
     os.chmod(home / "ray-token", 0o600)
+    ray_folder = tempfile.mkdtemp(prefix="sb-", dir="/tmp")  # short: sockets lie in it, and their paths are limited
+    patch.setenv("RAY_TMPDIR", ray_folder)
     patch.setenv("NO_PROXY", "127.0.0.1,localhost")
     for name in _SECRETS:
         patch.delenv(name, raising=False)
     yield home
     patch.undo()
+    shutil.rmtree(ray_folder, ignore_errors=True)

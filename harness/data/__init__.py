@@ -1,4 +1,4 @@
-"""Data sets by name: what they are (cards, without torch or scikit-learn) and their rows, split once and for all."""
+"""Data sets by name: what they are (cards, made without torch) and their rows, split once and for all."""
 
 from harness.data.cards import Card, DataError, card, names
 from harness.data.digits import Rows

@@ -1,4 +1,4 @@
-"""Cards: what a data set is, where it comes from, under which licence, and the sha256 that enters a trial's identity.
+"""Cards: what a data set is, where it comes from, its licence, and the sha256 in a trial's identity.
 
 A card is made without torch and without importing scikit-learn, so that `seedbed plan` stays quick.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal
 
 from harness.data import digits, ring
@@ -77,7 +77,7 @@ def names() -> list[str]:
     return sorted(_CARDS)
 
 
-@lru_cache(maxsize=None)
+@cache
 def card(name: str) -> Card:
     """The card of a data set.
 

@@ -1,6 +1,7 @@
 """The 1,797 scanned digits of 8 x 8 pixels that scikit-learn ships, read from its file without importing it.
 
-Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
+Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
+1998.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def split_sizes(count: int) -> dict[str, int]:
 def read() -> dict[str, Rows]:
     """The splits "train", "validation" and "test" (a fifth).
 
-    A row's place follows from the sha256 of its pixels, so that the order of the file does not matter, no library's
-    shuffling can move a row, and the writers are mixed.
+    A row's place follows from the sha256 of its pixels, so that the order of the file does not matter, no
+    library's shuffling can move a row, and the writers are mixed.
     """
     table = np.loadtxt(content().decode().splitlines(), delimiter=",", dtype=np.float32)
     pixels = table[:, :-1].astype(np.uint8)

@@ -1,7 +1,7 @@
 """A ring of eight narrow Gaussians: computed, never stored.
 
-Training points are drawn from a trial's own noise with `ring_points`; `read` gives fixed points to compare with.
-Source of the protocol: Srivastava et al., "VEEGAN", 2017; Lin et al., "PacGAN", 2018.
+Training points are drawn from a trial's own noise with `ring_points`; `read` gives fixed points to compare
+with. Source of the protocol: Srivastava et al., "VEEGAN", 2017; Lin et al., "PacGAN", 2018.
 """
 
 from __future__ import annotations

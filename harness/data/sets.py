@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from harness.data import digits, ring
 from harness.data.cards import card
@@ -13,7 +13,7 @@ __all__ = ["load"]
 _READERS = {"digits": digits.read, "ring-8": ring.read}
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> dict[str, Rows]:
     """The splits of a data set: "train" (60 %), "validation" (20 %) and "test" (20 %), always the same rows.
 

@@ -28,6 +28,10 @@ class Executor(Protocol):
         """What came back within `timeout` seconds; a dead worker comes as an error, its slot holds a new one."""
         ...
 
+    def give_up_at(self, when: float) -> None:
+        """Told when a stop is asked for: past `when` (monotonic clock) boundaries are not waited for."""
+        ...
+
     def abandon(self, slots: list[int]) -> None:
         """Gives up what the workers in these slots are doing."""
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 from harness.executors import WorkerDiedError
@@ -15,8 +17,8 @@ class InlineExecutor:
     """Runs each call when it is waited for."""
 
     def __init__(self) -> None:
-        self._given_up = False
-        self._worker = Worker(interrupt=lambda: self._given_up)
+        self._give_up_at = math.inf
+        self._worker = Worker(interrupt=lambda: time.monotonic() > self._give_up_at)
         self._pending: tuple[str, Any] | None = None
 
     def start(self, slots: int, cpus: int, gpus: float) -> int:
@@ -34,9 +36,12 @@ class InlineExecutor:
         (method, argument), self._pending = self._pending, None
         return [(0, getattr(self._worker, method)(argument))]
 
+    def give_up_at(self, when: float) -> None:
+        """From then on the worker lets go at its next chunk; safe to call from a signal handler."""
+        self._give_up_at = when
+
     def abandon(self, slots: list[int]) -> None:
-        """Safe to call from a signal handler: the worker lets go at its next chunk."""
-        self._given_up = True
+        """Nothing runs while the driver does."""
 
     def stop(self) -> None:
         """Lets go of the cohort."""

@@ -1,4 +1,4 @@
-"""Workers as Ray actors, on this machine or on a cluster. Ray places and watches them; the ledger decides on retries."""
+"""Workers as Ray actors, on this machine or on a cluster. Ray places them; the ledger decides on retries."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RayExecutor:
         """Starts Ray or joins the cluster; done once."""
         if ray.is_initialized():
             return
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "seedbed"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "seedbed"}
         if self._address:
             ray.init(address=self._address, **quiet)
         else:
@@ -108,6 +108,9 @@ class RayExecutor:
             ray.kill(self._actors[slot])
             self._actors[slot] = self._new()
             return slot, WorkerDiedError(str(error).splitlines()[0])
+
+    def give_up_at(self, when: float) -> None:
+        """The driver itself watches the time and calls `abandon`."""
 
     def abandon(self, slots: list[int]) -> None:
         """Kills the actors in these slots; `wait` will report them as dead."""

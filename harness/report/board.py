@@ -16,28 +16,28 @@ MARGIN = 4.0  # per cent of the strip kept free at each side
 STATES = ("done", "diverged", "running", "planned", "stopped", "pruned", "failed")
 
 
-def boards(
-    groups: Sequence[Group], scores: Mapping[str, Mapping[str, Any]], slots: Mapping[Any, int]
-) -> list[dict]:
-    """What the template needs of every learner's leaderboard, best label first.
+def boards(groups: Sequence[Group], scores: Mapping[Any, tuple[str, str]], slots: Mapping[Any, int]) -> list[dict]:
+    """What the template needs of every leaderboard, one a learner and score, best label first.
 
     Args:
         groups: of `statistics.group_trials`.
-        scores: learner -> {"name", "direction"} of its score.
+        scores: (learner, label) -> (name, direction) of its score.
         slots: (learner, label) -> colour slot.
     """
-    learners = list(dict.fromkeys(group.learner for group in groups))
-    return [_board(name, [g for g in groups if g.learner == name], scores[name], slots) for name in learners]
+    found: dict[Any, list[Group]] = {}
+    for group in groups:
+        found.setdefault((group.learner, *scores[group.learner, group.label]), []).append(group)
+    return [_board(learner, score, way, mine, slots) for (learner, score, way), mine in found.items()]
 
 
-def _board(learner: str, groups: Sequence[Group], score: Mapping[str, Any], slots: Mapping[Any, int]) -> dict:
-    sign = -1.0 if score["direction"] == "min" else 1.0
+def _board(learner: str, score: str, direction: str, groups: Sequence[Group], slots: Mapping[Any, int]) -> dict:
+    sign = -1.0 if direction == "min" else 1.0
     ordered = sorted(groups, key=lambda g: math.inf if g.summary is None else -sign * g.summary.centre)
     span = _span(groups)
     places = text.decimals(span)
     return {
         "learner": learner,
-        "score": score["name"],
+        "score": score,
         "better": "lower is better" if sign < 0 else "higher is better",
         "axis": (text.number(span[0], places), text.number(span[1], places)) if span[1] > span[0] else None,
         "entries": [_entry(g, slots[g.learner, g.label], span, places) for g in ordered],
@@ -45,15 +45,22 @@ def _board(learner: str, groups: Sequence[Group], score: Mapping[str, Any], slot
 
 
 def _span(groups: Sequence[Group]) -> tuple[float, float]:
-    """The common axis of a board's strips: scores and intervals, without the worst scores of diverged trials."""
-    values: list[float] = []
-    for group in groups:
-        lost = _diverged(group)
-        values += [score for identity, _, score in group.scores if identity not in lost]
-        if group.summary is not None and group.summary.low is not None and not lost:
-            values += [group.summary.low, group.summary.high or group.summary.low]
-    finite = [v for v in values if math.isfinite(v)]
-    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+    """The common axis of a board's strips: all scores, and intervals as far as half the scores' range beyond.
+
+    Two seeds can have an interval many times as wide as all scores together; it is cut off at the axis' end. So
+    are worst scores of another order of magnitude than the rest (a diverged trial may count as 1e30).
+    """
+    kept = [score for g in groups for identity, _, score in g.scores if identity not in _diverged(g)]
+    lost = [score for g in groups for identity, _, score in g.scores if identity in _diverged(g)]
+    top = max((abs(score) for score in kept), default=math.inf)
+    scores = [score for score in kept + lost if math.isfinite(score) and abs(score) <= 10 * top]
+    if not scores:
+        return 0.0, 0.0
+    least, most = min(scores), max(scores)
+    room = (most - least) / 2
+    lows = [g.summary.low for g in groups if g.summary is not None and g.summary.low is not None]
+    highs = [g.summary.high for g in groups if g.summary is not None and g.summary.high is not None]
+    return max(min([least, *lows]), least - room), min(max([most, *highs]), most + room)
 
 
 def _diverged(group: Group) -> set[str]:
@@ -90,7 +97,7 @@ def _entry(group: Group, slot: int, span: tuple[float, float], places: int) -> d
 def strip(group: Group, span: tuple[float, float], places: int) -> dict:
     """Positions in per cent of the strip's width: a dot a seed, the interval's ends and its centre.
 
-    Values outside the axis (the worst score of a diverged trial) are drawn at its edge.
+    Values outside the axis (an infinite score, the end of a wide interval) are drawn at its edge.
     """
     lost = _diverged(group)
 

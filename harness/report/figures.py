@@ -17,8 +17,8 @@ from harness.statistics import Pooled, thin
 __all__ = ["PALETTE", "RECOLOUR", "colour", "curve_figure", "dash", "matrix_figure", "points_figure", "theme"]
 
 PALETTE = {
-    "light": ("#1f6fb2", "#d1571b", "#0b8f6a", "#a8488f", "#a67c00", "#4f5bd5", "#7d4a2f", "#5f6b7a"),
-    "dark": ("#62aef0", "#f59058", "#35c99b", "#e08cc8", "#e0b840", "#9aa3ff", "#c99a7c", "#a9b4c2"),
+    "light": ("#1d659e", "#b0460e", "#1c8b7b", "#b576cd", "#a98f25", "#614fed", "#68422d", "#446769"),
+    "dark": ("#6792f1", "#ec8619", "#5fe0ab", "#c373a3", "#f2c534", "#9db9ff", "#bf886d", "#9cb1af"),
 }
 DASHES = ("solid", "dash", "dot", "dashdot")
 BAND_OPACITY = 0.16
@@ -101,13 +101,26 @@ def curve_figure(lines: Sequence[tuple[str, int, Pooled]], metric: str, unit: st
     for label, slot, pooled in lines:
         data += [*_band(label, slot, pooled), _line(label, slot, pooled)]
     layout = {
-        "margin": {"l": 52, "r": 12, "t": 8, "b": 44},
+        "margin": {"l": 40, "r": 14, "t": 10, "b": 40},
         "xaxis": {"title": {"text": unit.replace("_", " ")}, "showgrid": False, "tickformat": "~s"},
-        "yaxis": {"title": {"text": ""}, "automargin": True},
+        "yaxis": {"title": {"text": ""}, "automargin": True} | _window([pooled for _, _, pooled in lines]),
         "hovermode": "x unified",
         "meta": {"metric": metric},
     }
     return {"data": data, "layout": layout}
+
+
+def _window(curves: Sequence[Pooled]) -> dict[str, Any]:
+    """The y range: all centres, and bands as far as a third of the centres' range beyond (two seeds' are huge)."""
+    centres = np.concatenate([c.centre for c in curves]) if curves else np.empty(0)
+    bands = np.concatenate([np.concatenate([c.low, c.high]) for c in curves]) if curves else np.empty(0)
+    both = np.concatenate([centres, bands])
+    both = both[np.isfinite(both)]
+    span = np.ptp(centres) if centres.size else 0.0
+    if not np.isfinite(span) or span <= 0:
+        return {}
+    low, high = max(both.min(), centres.min() - span / 3), min(both.max(), centres.max() + span / 3)
+    return {"range": numbers([low - 0.03 * (high - low), high + 0.03 * (high - low)])}
 
 
 def _line(label: str, slot: int, pooled: Pooled) -> dict[str, Any]:
@@ -159,8 +172,8 @@ def points_figure(data: Any, reference: Any = None, caption: str = "", slot: int
     """
     traces = []
     if reference is not None and len(reference):
-        traces.append(_cloud("data", reference, {"color": DATA["light"], "size": 4, "opacity": 0.55}))
-    traces.append(_cloud("samples", data, {"color": colour(slot), "size": 4, "opacity": 0.7}))
+        traces.append(_cloud("data", reference, {"color": DATA["light"], "size": 7, "opacity": 0.5}))
+    traces.append(_cloud("samples", data, {"color": colour(slot), "size": 3, "opacity": 0.75}))
     layout = {
         "margin": {"l": 30, "r": 8, "t": 8 if not caption else 40, "b": 26},
         "xaxis": {"nticks": 5, "constrain": "domain"},

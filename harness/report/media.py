@@ -46,28 +46,19 @@ def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Ma
     """
     sets = []
     for group in groups:
+        slot = slots[group.learner, group.label]
         for name in _names(group, folders, ("points", "image")):
-            chosen = _choose(group, folders, name)
-            panels = [_panel(row, folders[row["id"]], name, slots[group.learner, group.label]) for row in chosen]
-            panels = [panel for panel in panels if panel is not None]
-            having = sum(name in folders[row["id"]].media for row in group.trials)
+            drawn = (_panel(row, folders[row["id"]], name, slot) for row in _choose(group, folders, name))
+            panels = [panel for panel in drawn if panel is not None]
             if panels:
-                sets.append(
-                    {
-                        "label": group.label,
-                        "slot": slots[group.learner, group.label],
-                        "name": name,
-                        "caption": panels[0]["caption"],
-                        "shown": len(panels),
-                        "having": having,
-                        "panels": panels,
-                    }
-                )
+                having = sum(name in folders[row["id"]].media for row in group.trials)
+                facts = {"label": group.label, "slot": slot, "name": name, "caption": panels[0]["caption"]}
+                sets.append({**facts, "shown": len(panels), "having": having, "panels": panels})
     return sets
 
 
 def _names(group: Group, folders: Mapping[str, RunFolder], kinds: tuple[str, ...]) -> list[str]:
-    names = {}
+    names: dict[str, None] = {}
     for row in group.trials:
         for name, media in folders[row["id"]].media.items():
             if media.get("kind") in kinds:
@@ -86,7 +77,11 @@ def _choose(group: Group, folders: Mapping[str, RunFolder], name: str) -> list[M
 
 def _panel(row: Mapping[str, Any], folder: RunFolder, name: str, slot: int) -> dict | None:
     media = folder.media[name]
-    panel: dict[str, Any] = {"seed": row["seed"], "caption": str(media.get("caption") or ""), "kind": media["kind"]}
+    panel: dict[str, Any] = {
+        "seed": row["seed"],
+        "caption": str(media.get("caption") or ""),
+        "kind": media["kind"],
+    }
     if media["kind"] == "image":
         panel["image"] = _image(folder, media.get("file"))
         panel["reference"] = _image(folder, media.get("reference_file"))

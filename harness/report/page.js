@@ -41,10 +41,8 @@
     const figure = data.curves[card.dataset.curves][card.querySelector("select").value];
     const off = new Set([...card.querySelectorAll(".legend [aria-pressed=false]")].map((b) => b.dataset.label));
     const log = card.querySelector(".log").getAttribute("aria-pressed") === "true";
-    return {
-      data: figure.data.filter((trace) => !off.has(trace.legendgroup)),
-      layout: { ...figure.layout, yaxis: { ...figure.layout.yaxis, type: log ? "log" : "linear" } },
-    };
+    const yaxis = log ? { ...figure.layout.yaxis, type: "log", range: undefined } : figure.layout.yaxis;
+    return { data: figure.data.filter((trace) => !off.has(trace.legendgroup)), layout: { ...figure.layout, yaxis } };
   }
 
   function draw(element) {

@@ -43,7 +43,8 @@ def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
     """
     folders = {row["id"]: read_folder(Path(root) / "trials" / row["id"]) for row in trials}
     context = page_context(experiment, trials, folders)
-    environment = Environment(loader=PackageLoader("harness.report", "."), autoescape=True, undefined=StrictUndefined)
+    loader = PackageLoader("harness.report", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("page.html.j2").render(context)
     out.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=".page-", suffix=".html")
@@ -62,11 +63,11 @@ def page_context(
     experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], folders: Mapping[str, RunFolder]
 ) -> dict[str, Any]:
     """Everything the template prints."""
-    scores = {name: _score(name, trials, folders) for name in dict.fromkeys(row["learner"] for row in trials)}
-    groups = group_trials(trials, lambda row: scores[row["learner"]]["worst"])
-    slots = {(g.learner, g.label): k for k, g in enumerate(groups)}
+    groups = group_trials(trials, _worst)
+    scores = {(g.learner, g.label): _score(g, folders) for g in groups}
+    slots = {key: k for k, key in enumerate(scores)}
     shown: dict[str, Any] = {}  # id -> figure
-    curves = [_curves(name, groups, folders, slots, scores[name]) for name in dict.fromkeys(g.learner for g in groups)]
+    curves = [_curves(mine, folders, slots, scores) for mine in _by_learner(groups)]
     curves = [c for c in curves if c["metrics"]]
     samples, matrices = media.samples(groups, folders, slots), media.matrices(groups, folders, slots)
     for index, panel in enumerate([p for s in samples for p in s["panels"] if "figure" in p] + matrices):
@@ -94,7 +95,7 @@ def page_context(
         "commits": provenance.distinct(results, "commit"),
         "machines": provenance.distinct(results, "machine"),
         "experiment_file": str(experiment.get("text") or ""),
-        "palette": {scheme: [figures.colour(k, scheme) for k in range(len(slots))] for scheme in ("light", "dark")},
+        "palette": {name: [figures.colour(k, name) for k in range(len(slots))] for name in figures.PALETTE},
         "data": embed_json(data),
         "plotly": Markup(get_plotlyjs()),  # the library itself, unescaped: it contains no closing script tag
         "style": Markup(_asset("page.css")),
@@ -114,21 +115,33 @@ def _asset(name: str) -> str:
     return resources.files("harness.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _score(learner: str, trials: Sequence[Mapping[str, Any]], folders: Mapping[str, RunFolder]) -> dict[str, Any]:
-    """{"name", "direction", "worst"} of a learner: from its run folders, else from the learner itself."""
-    mine = [row for row in trials if row["learner"] == learner]
-    written = [dict(folders[row["id"]].config.get("score") or {}) for row in mine]
-    found: dict[str, Any] = {"name": next((row["score_name"] for row in mine if row.get("score_name")), None)}
-    for key in ("name", "direction", "worst"):
-        found[key] = next((w[key] for w in written if w.get(key) is not None), found.get(key))
-    if any(value is None for value in found.values()):
-        with contextlib.suppress(KeyError, ImportError, AttributeError):  # a learner of a package that is gone
-            from harness.learner import learner_class  # needs torch
+def _score(group: Group, folders: Mapping[str, RunFolder]) -> tuple[str, str]:
+    """(name, direction) of a group's score: from its run folders, else from the learner itself."""
+    for row in group.trials:
+        written = folders[row["id"]].config.get("score")
+        if isinstance(written, dict) and written.get("name") and written.get("direction"):
+            return str(written["name"]), str(written["direction"])
+    own = _own_score(group.trials[0])
+    return (own.name, own.direction) if own is not None else (group.trials[0].get("score_name") or "score", "max")
 
-            own = learner_class(learner).score
-            known = {"name": own.name, "direction": own.direction, "worst": own.worst}
-            found = {key: known[key] if value is None else value for key, value in found.items()}
-    return {"name": found["name"] or "score", "direction": found["direction"] or "max", "worst": found["worst"]}
+
+def _worst(row: Mapping[str, Any]) -> float | None:
+    """What a diverged trial counts as: the worker wrote it into the ledger, else the learner knows."""
+    if row.get("score") is not None:
+        return float(row["score"])
+    own = _own_score(row)
+    return None if own is None else own.worst
+
+
+def _own_score(row: Mapping[str, Any]) -> Any:
+    """The learner's own `Score` for a row's configuration; None for a learner of a package that is gone."""
+    from harness.learner import learner_class  # torch: only where nothing was written yet
+
+    try:
+        kind = learner_class(row["learner"])
+        return kind.score_of(kind.Config(**(row.get("config") or {})))
+    except (KeyError, ImportError, AttributeError, ValueError):
+        return None
 
 
 def _head(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], entries: Sequence[dict]) -> dict:
@@ -137,12 +150,13 @@ def _head(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], en
     seeds = {row["seed"] for row in trials}
     done = sum(min(row.get("progress") or 0, row.get("budget") or 0) for row in trials)
     budget = sum(row.get("budget") or 0 for row in trials)
-    state = str(experiment.get("state") or ("running" if counted["running"] else "done" if ended == len(trials) else "stopped"))
+    guess = "running" if counted["running"] else "done" if ended == len(trials) else "stopped"
+    state = str(experiment.get("state") or guess)
     return {
         "name": str(experiment["name"]),
         "state": state,
         "started": text.moment(experiment.get("started")),
-        "finished": text.moment(experiment.get("finished")),
+        "finished": "" if state in ("running", "planned") else text.moment(experiment.get("finished")),
         "built": text.moment(time.time()),
         "trials": len(trials),
         "ended": ended,
@@ -155,19 +169,25 @@ def _head(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], en
     } | provenance.cost(entries)
 
 
+def _by_learner(groups: Sequence[Group]) -> list[list[Group]]:
+    names = dict.fromkeys(g.learner for g in groups)
+    return [[g for g in groups if g.learner == name] for name in names]
+
+
 def _curves(
-    learner: str,
-    groups: Sequence[Group],
+    mine: Sequence[Group],
     folders: Mapping[str, RunFolder],
     slots: Mapping[Any, int],
-    score: Mapping[str, Any],
+    scores: Mapping[Any, Any],
 ) -> dict[str, Any]:
-    """All metrics of a learner as figures, the score's own first."""
-    mine = [g for g in groups if g.learner == learner]
-    names = {n: None for g in mine for row in g.trials for line in folders[row["id"]].metrics for n in line}
-    names = [n for n in names if n not in ("progress", "seconds")]
-    first = f"eval/{score['name']}"
-    names = sorted(names, key=lambda n: (n != first, not n.startswith("eval/"), n))
+    """All metrics of one learner's groups as figures, the score's own first."""
+    learner = mine[0].learner
+    lines_of = [line for g in mine for row in g.trials for line in folders[row["id"]].metrics]
+    first = f"eval/{scores[learner, mine[0].label][0]}"
+    names = sorted(
+        {name for line in lines_of for name in line} - {"progress", "seconds"},
+        key=lambda name: (name != first, not name.startswith("eval/"), name),
+    )
     most = max(50, min(MOST_POINTS, POINTS_BUDGET // max(1, len(names) * len(mine))))
     unit = next((str(row.get("unit")) for g in mine for row in g.trials if row.get("unit")), "progress")
     found = {}
@@ -180,11 +200,16 @@ def _curves(
         if lines:
             found[name] = figures.curve_figure(lines, name, unit)
     legend = [
-        {"label": g.label, "short": text.short(learner, g.label), "slot": slots[learner, g.label], "seeds": g.seeds}
+        {
+            "label": g.label,
+            "short": text.short(learner, g.label),
+            "slot": slots[learner, g.label],
+            "seeds": g.seeds,
+        }
         for g in mine
     ]
-    identity = f"curves-{min(slots[g.learner, g.label] for g in mine)}"
-    return {"learner": learner, "id": identity, "metrics": list(found), "figures": found, "legend": legend, "unit": unit}
+    identity = f"curves-{slots[learner, mine[0].label]}"
+    return {"learner": learner, "id": identity, "metrics": list(found), "figures": found, "legend": legend}
 
 
 def _trial(row: Mapping[str, Any], folder: RunFolder, slots: Mapping[Any, int]) -> dict[str, Any]:
@@ -192,6 +217,7 @@ def _trial(row: Mapping[str, Any], folder: RunFolder, slots: Mapping[Any, int]) 
     budget, progress = row.get("budget"), row.get("progress") or 0
     score = row.get("score")
     seconds = provenance.trial_seconds(row, folder)
+    metrics = result.get("metrics") or {}
     cohort = dict(result.get("cohort") or {}) or ({"id": row["cohort"]} if row.get("cohort") else {})
     return {
         "id": row["id"],
@@ -218,6 +244,6 @@ def _trial(row: Mapping[str, Any], folder: RunFolder, slots: Mapping[Any, int]) 
         "machine": text.flatten(result.get("machine") or {}),
         "commit": str(result.get("commit") or ""),
         "weights": str(result.get("weights_sha256") or ""),
-        "metrics": [(k, f"{v:.5g}") for k, v in (result.get("metrics") or {}).items() if isinstance(v, int | float)],
+        "metrics": [(k, f"{v:.5g}") for k, v in metrics.items() if isinstance(v, int | float)],
         "traceback": folder.traceback,
     }

@@ -25,7 +25,8 @@ def cohorts(trials: Sequence[Row], folders: Mapping[str, RunFolder]) -> list[dic
         name = cohort.get("id") or row.get("cohort")
         if not name or row.get("reused"):
             continue
-        entry = found.setdefault(name, {"id": name, "learner": row["learner"], "trials": 0, "labels": {}, "seconds": 0.0})
+        blank = {"id": name, "learner": row["learner"], "trials": 0, "labels": {}, "seconds": 0.0}
+        entry = found.setdefault(name, blank)
         entry["trials"] += 1
         entry["labels"][row["label"]] = None
         entry["seconds"] = max(entry["seconds"], trial_seconds(row, folders[row["id"]]) or 0.0)
@@ -35,7 +36,10 @@ def cohorts(trials: Sequence[Row], folders: Mapping[str, RunFolder]) -> list[dic
     for entry in found.values():
         entry["labels"] = list(entry["labels"])
         entry["cpu_seconds"] = entry["seconds"] * float(entry["threads"] or 1)
-        entry["time"], entry["cpu_time"] = text.duration(entry["seconds"]), text.duration(entry["cpu_seconds"])
+        entry["time"], entry["cpu_time"] = (
+            text.duration(entry["seconds"]),
+            text.duration(entry["cpu_seconds"]),
+        )
     return list(found.values())
 
 
@@ -64,7 +68,15 @@ def costs_by_learner(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         mine = [e for e in entries if e["learner"] == name]
         trials = sum(e["trials"] for e in mine)
         each = sum(e["cpu_seconds"] for e in mine) / trials
-        rows.append({"learner": name, "cohorts": len(mine), "trials": trials, "each": text.duration(each)} | cost(mine))
+        rows.append(
+            {
+                "learner": name,
+                "cohorts": len(mine),
+                "trials": trials,
+                "each": text.duration(each),
+                **cost(mine),
+            }
+        )
     return rows
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import psutil
 
 from harness.tracking.state import RunState, report_id
 
-__all__ = ["WandbOffline", "WandbOnline", "feeder_command", "feeder_environment"]
+__all__ = ["WandbOffline", "WandbOnline", "feeder_command", "feeder_environment", "kill_family"]
 
 STARTS = 3
 ENDED = ("done", "diverged", "pruned", "failed")
@@ -39,6 +40,19 @@ def feeder_environment() -> dict[str, str]:
     here = str(Path(__file__).resolve().parents[2])
     paths = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def kill_family(process: subprocess.Popen[Any]) -> None:
+    """Kill a feeder and the processes it started (wandb's own, `wandb sync`), and wait for its end."""
+    try:
+        parent = psutil.Process(process.pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
 
 
 class _Feeder:
@@ -96,18 +110,7 @@ class _Feeder:
         return self._answer
 
     def kill(self) -> None:
-        """Kill the feeder and wandb's own process."""
-        try:
-            feeder = psutil.Process(self._process.pid)
-            family = [feeder, *feeder.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        for process in family:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self._process.wait()
+        kill_family(self._process)
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:

@@ -115,13 +115,15 @@ def _deliver(root: Path, due: list[RunState], deadline: float) -> Iterator[dict[
     fresh = [s for s in due if s.folder and s.id in views and views[s.id] == runs.ServerView()]
     if fresh:
         _wandb_sync(root, fresh, deadline)
+    patience = PROOF_SECONDS
     for state in due:
         missing = trouble
         if not trouble and time.monotonic() > deadline:
             missing = "the time is over"
         elif not trouble:
             try:
-                missing = _check(root, state, tried=state in fresh)
+                missing = _check(root, state, patience if state in fresh else None)
+                patience = min(patience, 1.0) if missing else patience
             except runs.ServerDownError as error:
                 missing = trouble = str(error)
             except Exception as error:  # one run's trouble does not take the others along
@@ -130,10 +132,19 @@ def _deliver(root: Path, due: list[RunState], deadline: float) -> Iterator[dict[
         yield {"run": state.id, "name": state.meta["name"], "missing": missing}
 
 
-def _check(root: Path, state: RunState, *, tried: bool) -> str:
-    """Prove that a run arrived; where a part is there already, send the rest. Returns what is missing."""
-    missing = prove(root, state, PROOF_SECONDS if tried else 0.0)
-    if missing and not tried:
+def _check(root: Path, state: RunState, patience: float | None) -> str:
+    """Prove that a run arrived; what was not just uploaded is completed where a part is missing.
+
+    Args:
+        root: run root.
+        state: the run.
+        patience: seconds to wait for the proof of an upload just made; None where none was made.
+
+    Returns:
+        "" when it arrived, else what is missing, in words.
+    """
+    missing = prove(root, state, patience or 0.0)
+    if missing and patience is None:
         view = runs.ask_server(state, ASK_TIMEOUT)
         return deliver_online(root, state, runs.start_run(root, state, "online"), view.progress)
     if not missing:

@@ -7,10 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import wandb
-
-from harness.report.figures import matrix_figure, points_figure
 
 __all__ = ["media_values"]
 
@@ -36,10 +33,8 @@ def _values(path: Path) -> dict[str, Any]:
     """
     about = json.loads(path.read_text())
     key, caption = f"media/{path.stem}", about.get("caption") or ""
-    if about["kind"] == "points":
-        return {key: _plotly(points_figure(about["data"], about.get("reference"), caption))}
-    if about["kind"] == "matrix":
-        return {key: _plotly(matrix_figure(about["data"], about.get("labels") or (), caption))}
+    if about["kind"] in ("points", "matrix"):
+        return {key: _figure(about, caption)}
     if about["kind"] != "image":
         raise ValueError(f"unknown kind {about['kind']!r}; known are image, points, matrix")
     values = {key: wandb.Image(str(_beside(path, about["file"])), caption=caption)}
@@ -48,7 +43,16 @@ def _values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _plotly(figure: dict[str, Any]) -> wandb.Plotly:
+def _figure(about: dict[str, Any], caption: str) -> wandb.Plotly:
+    # Imported where they are needed: they take a second of the feeder's one process start.
+    import plotly.graph_objects as go
+
+    from harness.report.figures import matrix_figure, points_figure
+
+    if about["kind"] == "points":
+        figure = points_figure(about["data"], about.get("reference"), caption)
+    else:
+        figure = matrix_figure(about["data"], about.get("labels") or (), caption)
     return wandb.Plotly(go.Figure(figure))
 
 

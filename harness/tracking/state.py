@@ -73,7 +73,7 @@ class RunState:
 
     @classmethod
     def read(cls, root: Path, run_id: str) -> RunState | None:
-        """The recorded state; None where there is none or it is unreadable (then the run is written again)."""
+        """The recorded state; None where there is none, or none that can be read: then the run is new."""
         try:
             raw = json.loads(_path(root, run_id).read_text())
             known = {f.name for f in fields(cls)}

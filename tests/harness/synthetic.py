@@ -28,16 +28,29 @@ trials:
     seeds: 4
 """
 SCORES = {
-    "ppo": {"name": "return", "direction": "max", "worst": 0.0},
-    "gan": {"name": "quality", "direction": "max", "worst": 0.0},
-    "classifier": {"name": "accuracy", "direction": "max", "worst": 0.0},
+    "ppo": {"name": "return", "direction": "max"},
+    "gan": {"name": "quality", "direction": "max"},
+    "classifier": {"name": "accuracy", "direction": "max"},
 }
 UNITS = {"ppo": "env_steps", "gan": "images", "classifier": "rows"}
 BUDGETS = {"ppo": 100_000, "gan": 640_000, "classifier": 60_000}
 CONFIGS: dict[str, dict[str, Any]] = {
-    "ppo": {"env": "CartPole-v1", "steps": 100_000, "lr": 1e-3, "gamma": 0.99, "clip": 0.2, "net": {"width": 64, "depth": 2}},
+    "ppo": {
+        "env": "CartPole-v1",
+        "steps": 100_000,
+        "lr": 1e-3,
+        "gamma": 0.99,
+        "clip": 0.2,
+        "net": {"width": 64, "depth": 2},
+    },
     "gan": {"data": "ring-8", "lr": 2e-4, "betas": [0.0, 0.99], "r1": 0.1, "r2": 0.1},
-    "classifier": {"data": "digits", "lr": 3e-3, "epochs": 40, "net": {"kind": "mlp", "width": 128}, "weight_decay": 0.0},
+    "classifier": {
+        "data": "digits",
+        "lr": 3e-3,
+        "epochs": 40,
+        "net": {"kind": "mlp", "width": 128},
+        "weight_decay": 0.0,
+    },
 }
 
 
@@ -54,9 +67,16 @@ def make_root(root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         rows += [_trial(root, "classifier", f"classifier net.kind={kind}", seed) for seed in range(4)]
     _alter(root, rows[5], "running")
     _alter(root, rows[6], "diverged", "loss became NaN at 34000 env_steps")
+    rows[6]["score"] = 0.0  # the learner's worst
     _alter(root, rows[-1], "failed", "RuntimeError: attention needs 1.2 GB, 0.9 GB are free")
     _alter(root, rows[-2], "planned")
-    experiment = {"name": "synthetic", "state": "running", "started": 1_790_000_000.0, "finished": None, "text": FILE}
+    experiment = {
+        "name": "synthetic",
+        "state": "running",
+        "started": 1_790_000_000.0,
+        "finished": None,
+        "text": FILE,
+    }
     return experiment, rows
 
 
@@ -73,21 +93,60 @@ def _trial(root: Path, learner: str, label: str, seed: int) -> dict[str, Any]:
     metrics = _metrics(learner, label, budget, rng)
     score = metrics[-1][f"eval/{SCORES[learner]['name']}"]
     cohort = {"id": f"c-{hash_text(label) % 10**6:06d}", "lanes": 8 if learner == "ppo" else 4, "lane": seed}
-    cohort |= {"mode": "compiled" if learner == "ppo" else "eager", "device": "cpu", "threads": 1, "dtype": "float32"}
+    cohort |= {
+        "mode": "compiled" if learner == "ppo" else "eager",
+        "device": "cpu",
+        "threads": 1,
+        "dtype": "float32",
+    }
     seconds = metrics[-1]["seconds"]
-    head = {"trial": identity, "learner": learner, "version": 1, "label": label, "seed": seed, "config": config}
+    head = {
+        "trial": identity,
+        "learner": learner,
+        "version": 1,
+        "label": label,
+        "seed": seed,
+        "config": config,
+    }
     resources = {"cpus": 1, "gpus": 0.0, "device": "auto", "mode": "auto", "lanes": 64}
-    write(folder / "config.json", head | {"resources": resources, "unit": UNITS[learner], "score": SCORES[learner]})
+    write(
+        folder / "config.json",
+        head | {"resources": resources, "unit": UNITS[learner], "score": SCORES[learner]},
+    )
     _write_lines(folder, metrics)
     result = {"trial": identity, "state": "done", "reason": "the budget is spent", "progress": budget}
-    result |= {"score": {"name": SCORES[learner]["name"], "value": score}, "metrics": metrics[-1], "episodes": {}}
+    result |= {
+        "score": {"name": SCORES[learner]["name"], "value": score},
+        "metrics": metrics[-1],
+        "episodes": {},
+    }
     result |= {"best": {"progress": budget, "metrics": metrics[-1]}, "seconds": seconds, "cohort": cohort}
-    result |= {"versions": VERSIONS, "commit": "2eeee38c0ffee", "machine": MACHINE, "weights_sha256": "ab" * 32}
+    result |= {
+        "versions": VERSIONS,
+        "commit": "2eeee38c0ffee",
+        "machine": MACHINE,
+        "weights_sha256": "ab" * 32,
+    }
     write(folder / "result.json", result)
     _media(folder / "media", learner, label, rng)
-    row = {k: head[k] for k in ("learner", "version", "label", "seed", "config")} | {"id": identity, "entry": 0}
-    row |= {"resources": resources, "state": "done", "attempts": 1, "score_name": SCORES[learner]["name"], "score": score}
-    row |= {"reason": "the budget is spent", "cohort": cohort["id"], "lane": seed, "progress": budget, "budget": budget}
+    row = {k: head[k] for k in ("learner", "version", "label", "seed", "config")} | {
+        "id": identity,
+        "entry": 0,
+    }
+    row |= {
+        "resources": resources,
+        "state": "done",
+        "attempts": 1,
+        "score_name": SCORES[learner]["name"],
+        "score": score,
+    }
+    row |= {
+        "reason": "the budget is spent",
+        "cohort": cohort["id"],
+        "lane": seed,
+        "progress": budget,
+        "budget": budget,
+    }
     return row | {"unit": UNITS[learner], "seconds": seconds, "reused": False, "trained_by": "synthetic"}
 
 
@@ -112,13 +171,19 @@ def _metrics(learner: str, label: str, budget: int, rng: np.random.Generator) ->
     for k in range(1, points + 1):
         t = k / points
         rise = 1 / (1 + np.exp(-speed * 2 * (t - 0.35)))
-        row: dict[str, Any] = {"progress": budget * k // points, "seconds": round(2.4 * k * (1 + 0.1 * speed), 2)}
+        row: dict[str, Any] = {
+            "progress": budget * k // points,
+            "seconds": round(2.4 * k * (1 + 0.1 * speed), 2),
+        }
         if learner == "ppo":
             row |= {"return": 500 * rise * (1 + 0.05 * rng.standard_normal()), "kl": 0.02 * rng.random()}
             row |= {"policy_loss": -0.02 * rng.random(), "value_loss": 40 * (1 - t) + 4 * rng.random()}
             row |= {"entropy": 0.69 * (1 - 0.6 * t)}
         elif learner == "gan":
-            row |= {"d_loss": 0.7 + 0.05 * rng.standard_normal(), "g_loss": 0.7 + 0.08 * rng.standard_normal()}
+            row |= {
+                "d_loss": 0.7 + 0.05 * rng.standard_normal(),
+                "g_loss": 0.7 + 0.08 * rng.standard_normal(),
+            }
         else:
             row |= {"loss": 2.3 * np.exp(-speed * t) + 0.02 * rng.random(), "lr": 3e-3 * (1 - t)}
         if k % 5 == 0:
@@ -131,9 +196,15 @@ def _scores(learner: str, rise: float, ceiling: float, rng: np.random.Generator)
     if learner == "ppo":
         return {"eval/return": min(500.0, 505 * rise + 6 * rng.standard_normal())}
     if learner == "gan":
-        return {"eval/quality": 0.9 * rise + 0.02 * rng.random(), "eval/modes": float(min(8, 1 + int(8 * rise)))}
+        return {
+            "eval/quality": 0.9 * rise + 0.02 * rng.random(),
+            "eval/modes": float(min(8, 1 + int(8 * rise))),
+        }
     share = 0.1 + (ceiling - 0.1) * rise**0.3
-    return {"eval/accuracy": share, "eval/validation_accuracy": min(1.0, share + 0.004 * rng.standard_normal())}
+    return {
+        "eval/accuracy": share,
+        "eval/validation_accuracy": min(1.0, share + 0.004 * rng.standard_normal()),
+    }
 
 
 def _media(folder: Path, learner: str, label: str, rng: np.random.Generator) -> None:
@@ -160,8 +231,8 @@ def _ring(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:
 def _glyphs(rng: np.random.Generator) -> np.ndarray:
     from sklearn.datasets import load_digits  # real scanned digits, inside the package
 
-    images = load_digits().images[rng.integers(0, 1797, 64)].reshape(8, 8, 8, 8)
-    return (255 * images.transpose(0, 2, 1, 3).reshape(64, 64) / 16).astype(np.uint8)
+    images = np.pad(load_digits().images[rng.integers(0, 1797, 64)], ((0, 0), (1, 1), (1, 1))).reshape(8, 8, 10, 10)
+    return (255 * images.transpose(0, 2, 1, 3).reshape(80, 80) / 16).astype(np.uint8)
 
 
 def _alter(root: Path, row: dict[str, Any], state: str, reason: str = "") -> None:
@@ -171,7 +242,10 @@ def _alter(root: Path, row: dict[str, Any], state: str, reason: str = "") -> Non
     row |= {"state": state, "reason": reason, "score": None, "progress": row["budget"] * kept // 50}
     if state == "diverged":
         result = json.loads((folder / "result.json").read_text())
-        write(folder / "result.json", result | {"state": state, "reason": reason, "score": None, "progress": row["progress"]})
+        write(
+            folder / "result.json",
+            result | {"state": state, "reason": reason, "score": None, "progress": row["progress"]},
+        )
     else:
         (folder / "result.json").unlink()
     for file in (folder / "media").glob("*") if state != "diverged" else ():

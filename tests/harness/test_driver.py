@@ -118,7 +118,7 @@ def test_patience_ends_a_lane_with_its_last_line_there(tmp_path: Path):
 
 @pytest.mark.parametrize("reports", [1, 7, 13, 26, 49])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, reports: int):
-    text = "trials: [{learner: toy, steps: 50, seeds: 3, lr: 0.3, patience: 40, evaluate_every: 1}]"
+    text = "trials: [{learner: toy, steps: 50, seeds: 3, lr: 0.3, evaluate_every: 1}]"
     run(tmp_path, text, root="whole")
     handler, driver = stop_after(reports)
     driver.append(Driver(load_experiment(tmp_path / "e.yaml"), tmp_path / "runs", executor="inline", on_event=handler))
@@ -181,3 +181,41 @@ def test_a_full_disk_stops_the_run_with_that_reason(tmp_path: Path, monkeypatch:
     outcome, _ = run(tmp_path, text)
     assert outcome.exit_code == 0
     check_invariants(tmp_path / "runs", "e", every=1)
+
+
+def test_a_lane_that_ended_before_the_stop_is_not_trained_again(tmp_path: Path):
+    text = "trials: [{learner: toy, steps: 60, seeds: 4, lr: 0.5, patience: 8, evaluate_every: 1}]"
+    whole, _ = run(tmp_path, text, root="whole")
+    ends = sorted(t["progress"] for t in whole.trials)
+    assert ends[0] < ends[-1]
+    handler, driver = stop_after((ends[0] + ends[-1]) // 2)
+    driver.append(Driver(load_experiment(tmp_path / "e.yaml"), tmp_path / "runs", executor="inline", on_event=handler))
+    assert {t["state"] for t in driver[0].train().trials} == {"done", "stopped"}
+    outcome, _ = run(tmp_path, text)
+    attempts = {t["progress"]: t["attempts"] for t in outcome.trials}
+    assert attempts[ends[0]] == 1
+    assert attempts[ends[-1]] == 2
+    check_invariants(tmp_path / "runs", "e", every=1)
+    assert weights(tmp_path / "runs", "e") == weights(tmp_path / "whole", "e")
+
+
+def test_past_the_grace_time_a_stop_falls_back_to_the_last_checkpoint(tmp_path: Path):
+    text = "trials: [{learner: toy, steps: 50, seeds: 2, sleep: 0.02, report_every: 25, checkpoint_every: 25}]"
+    run(tmp_path, text, root="whole")
+    handler, driver = stop_after(1)
+    experiment = load_experiment(tmp_path / "e.yaml")
+    driver.append(Driver(experiment, tmp_path / "runs", executor="inline", on_event=handler, grace=0.1))
+    driver[0]._executor.call = lambda slot, method, argument: _late(driver[0], method, argument)
+    stopped = driver[0].train()
+    assert {t["state"] for t in stopped.trials} == {"stopped"}
+    assert {t["progress"] for t in stopped.trials} == {25}
+    run(tmp_path, text)
+    check_invariants(tmp_path / "runs", "e", every=25)
+    assert weights(tmp_path / "runs", "e") == weights(tmp_path / "whole", "e")
+
+
+def _late(driver: Any, method: str, argument: Any) -> None:
+    """Hands the call on without the stop, so that only the grace time can end it."""
+    if method == "advance":
+        argument = type(argument)(end=argument.end)
+    driver._executor._pending = (method, argument)

@@ -54,8 +54,8 @@ class Server:
     """The store and its faults.
 
     Attributes:
-        fault: "" works; "500" answers every request so; "hole" accepts and never answers; "forget" says yes to
-            every upload and keeps nothing of history and summary.
+        fault: "" works; "500" answers every request so; "hole" accepts and never answers; "forget" says
+            yes to every upload and keeps nothing of history and summary.
     """
 
     url: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +79,10 @@ def row(trial: dict[str, Any], root: Path, **more: Any) -> dict[str, Any]:
 
 def inspect(folder: Path) -> dict[str, Any]:
     """An offline run through wandb's own reader: config, history lines (without wandb's columns), summary."""
-    import subprocess
-    import sys
 
     def ask(*options: str) -> str:
         command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(folder)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
     records = [json.loads(text) for text in ask().splitlines()]
     about = json.loads(ask("--summary"))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.tracking import make_tracker
@@ -65,7 +66,7 @@ def equal(root: Path, trial: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Config, history, summary and media of every trial, one more run for the report, and a clean terminal."""
+    """Config, history, summary and media of every trial, one run for the report, and a clean terminal."""
     trials = [make_trial(root, number, lines=30, media=number == 0) for number in range(3)]
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><title>page</title>")
@@ -86,7 +87,7 @@ def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.
             f"{trial['label']} seed {trial['seed']}",
         )
         media = {"media/digits": "image-file", "media/ring": "plotly-file", "media/confusion": "plotly-file"}
-        found = {key: value["_type"] for key, value in about["media"].items()}
+        found = {k[: -len("._type")]: v for k, v in about["media"].items() if k.endswith("._type")}
         assert found == (media if trial["seed"] == 0 else {})
     report = inspect(folder_of(root, report_id("exp")))
     assert report["runs"][0]["job_type"] == "report"
@@ -123,7 +124,7 @@ def test_reused_trials_get_no_second_run(root: Path) -> None:
 
 
 def test_trials_that_ended_before_a_kill_are_caught_up(root: Path) -> None:
-    """A driver that was killed between a trial's end and its delivery: the next report finds it by its folder."""
+    """A driver killed between a trial's end and its delivery: the next report finds it by its folder."""
     trial = make_trial(root, 1)
     tracker = make_tracker("offline", root, "exp")
     tracker.report({"state": "done", "trials": [row(trial, root)]}, root / "none.html")
@@ -133,7 +134,7 @@ def test_trials_that_ended_before_a_kill_are_caught_up(root: Path) -> None:
 
 def test_killed_in_the_middle_then_again_is_one_equal_run(root: Path) -> None:
     """SIGKILL while a folder is being written; the next driver removes it and writes one that is equal."""
-    trial = make_trial(root, 1, lines=30_000)
+    trial = make_trial(root, 1, lines=5_000)
     tracker = make_tracker("offline", root, "exp")
     tracker.open(trial)
     tracker.close(trial["id"], RESULT)
@@ -195,8 +196,6 @@ def test_the_feeder_ends_when_the_driver_dies(root: Path) -> None:
         "tracker.open(trial); tracker.close(trial['id'], {'state': 'done'})\n"
         "print(tracker._feeder._process.pid, flush=True); time.sleep(60)"
     )
-    import psutil
-
     trial = make_trial(root, 1)
     command = [sys.executable, "-c", code, str(root), json.dumps(trial)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
@@ -210,7 +209,7 @@ def test_the_feeder_ends_when_the_driver_dies(root: Path) -> None:
 
 
 def test_no_secret_reaches_any_file(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A key and other secrets in the environment, in the command line and in a git remote: 0 hits below the root."""
+    """A key and other secrets in the environment and in a git remote: 0 hits below root and home."""
     canaries = [f"canary{number}" + "x" * 33 for number in range(4)]
     monkeypatch.setenv("WANDB_API_KEY", canaries[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", canaries[1])
@@ -230,4 +229,3 @@ def test_no_secret_reaches_any_file(root: Path, monkeypatch: pytest.MonkeyPatch,
             read += 1
             assert not [canary for canary in canaries if canary.encode() in content], path
     assert read > 8
-    assert os.environ["WANDB_API_KEY"].encode() in (Path("/proc/self/environ").read_bytes() + canaries[0].encode())

@@ -50,7 +50,11 @@ def test_an_id_is_not_a_path(tmp_path: Path, run_id: str) -> None:
 
 def test_only_folders_of_that_id_are_ours(tmp_path: Path) -> None:
     """An id that ends like another, a live run's folder and other tools' files are not taken."""
-    names = ["offline-run-20260101_000000-ab", "offline-run-20260101_000000-ab-1", "offline-run-20260101_000000-xab"]
+    names = [
+        "offline-run-20260101_000000-ab",
+        "offline-run-20260101_000000-ab-1",
+        "offline-run-20260101_000000-xab",
+    ]
     names += ["run-20260101_000000-ab", "offline-run-ab", "offline-run-20260101_000000-ab-old"]
     for name in names:
         (tmp_path / "wandb" / name).mkdir(parents=True)
@@ -65,7 +69,7 @@ def test_report_ids_differ_where_names_differ() -> None:
 
 
 def test_feeders_hold_together_and_sync_alone(tmp_path: Path) -> None:
-    """Two feeders may hold a run root at once, sync only where nobody does, and the end of a hold frees it."""
+    """Two feeders may hold a run root at once, sync only where nobody does; the end of a hold frees it."""
     with hold(tmp_path, alone=False) as first, hold(tmp_path, alone=False) as second:
         assert first
         assert second
@@ -78,8 +82,12 @@ def test_feeders_hold_together_and_sync_alone(tmp_path: Path) -> None:
 
 def test_the_driver_does_not_import_wandb() -> None:
     """The trackers cost the driver nothing: wandb, plotly and pandas stay in the feeder's process."""
-    code = "import sys, harness.tracking; print([m for m in ('wandb', 'plotly', 'pandas') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    code = (
+        "import sys, harness.tracking; print([m for m in ('wandb', 'plotly', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

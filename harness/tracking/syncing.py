@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.tracking.client import feeder_command, feeder_environment
+from harness.tracking.client import feeder_command, feeder_environment, kill_family
 from harness.tracking.state import undelivered
 from harness.tracking.tracker import has_login
 
@@ -83,6 +83,6 @@ def _answers(root: Path, timeout: float) -> list[dict[str, Any]]:
     try:
         output, _ = process.communicate(timeout=timeout + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        kill_family(process)
         output, _ = process.communicate()
     return [json.loads(line) for line in output.splitlines() if line.endswith("}")]
