@@ -32,8 +32,8 @@ from rich.console import Console
 
 from flows import active
 from flows.leaderboard import leaderboard
-from flows.progress import make_display
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
+from flows.progress import make_display
 from flows.steps import Options, Steps, experiment_folder
 
 __all__ = ["run_experiment", "run_with_prefect"]
@@ -42,8 +42,6 @@ log = logging.getLogger("seedbed.prefect")
 PROGRESS_SECONDS = 2.0  # between two moves of the progress artifact
 MAX_FAILURES = 2  # artifacts that may fail before no more are tried
 DRAIN_SECONDS = 5.0
-
-_plain_task = task(persist_result=False, cache_policy=NO_CACHE, retries=0, log_prints=False)
 
 
 class Artifacts:
@@ -130,7 +128,7 @@ def _steps() -> Steps:
     return steps
 
 
-@_plain_task(name="plan")
+@task(name="plan", persist_result=False, cache_policy=NO_CACHE)
 def plan_task(artifacts: Artifacts) -> None:
     """Plans cohorts and shows them."""
     plan = _steps().plan()
@@ -142,7 +140,7 @@ def plan_task(artifacts: Artifacts) -> None:
     artifacts.write(create_table_artifact, "plan", table=rows, description=text)
 
 
-@_plain_task(name="train")
+@task(name="train", persist_result=False, cache_policy=NO_CACHE)
 def train_task(artifacts: Artifacts) -> None:
     """Trains what is due."""
     steps = _steps()
@@ -158,14 +156,14 @@ def train_task(artifacts: Artifacts) -> None:
         steps.listeners.remove(progress.hear)
 
 
-@_plain_task(name="summarise")
+@task(name="summarise", persist_result=False, cache_policy=NO_CACHE)
 def summarise_task(artifacts: Artifacts) -> None:
     """Reads the ledger and shows the leaderboard."""
     rows = leaderboard(_steps().summarise())
     artifacts.write(create_table_artifact, "leaderboard", table=rows, description="mean of each trial's score")
 
 
-@_plain_task(name="report")
+@task(name="report", persist_result=False, cache_policy=NO_CACHE)
 def report_task(artifacts: Artifacts) -> None:
     """Builds the page and links to it."""
     page = _steps().report()
@@ -173,9 +171,7 @@ def report_task(artifacts: Artifacts) -> None:
 
 
 @flow(name="run_experiment", persist_result=False, retries=0, log_prints=False, validate_parameters=True)
-def run_experiment(
-    file: str, overrides: list[str] | None = None, options: dict[str, Any] | None = None
-) -> State[Any]:
+def run_experiment(file: str, overrides: list[str] | None = None, options: dict[str, Any] | None = None) -> State[Any]:
     """Runs an experiment file.
 
     Args:
@@ -190,6 +186,7 @@ def run_experiment(
     steps.listeners.append(make_display(Console(force_terminal=False, highlight=False)).hear)
     token = active.current.set(steps)
     try:
+        steps.note(steps.plan_text())
         return _run(steps)
     finally:
         active.current.reset(token)
