@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,14 +21,14 @@ app = typer.Typer(
 )
 
 
-class Executor(str, Enum):
+class Executor(StrEnum):
     """Where workers live."""
 
     ray = "ray"
     inline = "inline"
 
 
-class TrackerKind(str, Enum):
+class TrackerKind(StrEnum):
     """Where trials are shown beside their files."""
 
     auto = "auto"

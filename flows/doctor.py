@@ -27,7 +27,7 @@ from flows.submit import find_token
 
 __all__ = ["Check", "examine", "shadowed"]
 
-DISTRIBUTIONS = ("torch", "ray", "prefect", "wandb", "gymnasium", "stable-baselines3", "pydantic", "sqlalchemy", "plotly")
+DISTRIBUTIONS = ("torch", "ray", "prefect", "wandb", "gymnasium", "stable-baselines3", "pydantic", "sqlalchemy")
 OUR_PACKAGES = ("flows", "agents", "generative", "supervised", "harness", "nets")
 LEAST_DISK = 2 * 2**30
 SECONDS = 3.0

@@ -28,9 +28,12 @@ from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.configuration import setup_logging
 from prefect.states import Cancelled, Completed, Failed, State
+from rich.console import Console
 
+from flows import active
 from flows.leaderboard import leaderboard
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
+from flows.progress import make_display
 from flows.steps import Options, Steps, experiment_folder
 
 __all__ = ["run_experiment", "run_with_prefect"]
@@ -39,9 +42,6 @@ log = logging.getLogger("seedbed.prefect")
 PROGRESS_SECONDS = 2.0  # between two moves of the progress artifact
 MAX_FAILURES = 2  # artifacts that may fail before no more are tried
 DRAIN_SECONDS = 5.0
-
-_active: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("seedbed_steps", default=None)
-_plain_task = task(persist_result=False, cache_policy=NO_CACHE, retries=0, log_prints=False)
 
 
 class Artifacts:
@@ -123,12 +123,12 @@ class ProgressArtifact:
 
 
 def _steps() -> Steps:
-    steps = _active.get()
+    steps = active.current.get()
     assert steps is not None, "tasks run inside run_experiment"
     return steps
 
 
-@_plain_task(name="plan")
+@task(name="plan", persist_result=False, cache_policy=NO_CACHE)
 def plan_task(artifacts: Artifacts) -> None:
     """Plans cohorts and shows them."""
     plan = _steps().plan()
@@ -140,7 +140,7 @@ def plan_task(artifacts: Artifacts) -> None:
     artifacts.write(create_table_artifact, "plan", table=rows, description=text)
 
 
-@_plain_task(name="train")
+@task(name="train", persist_result=False, cache_policy=NO_CACHE)
 def train_task(artifacts: Artifacts) -> None:
     """Trains what is due."""
     steps = _steps()
@@ -156,14 +156,14 @@ def train_task(artifacts: Artifacts) -> None:
         steps.listeners.remove(progress.hear)
 
 
-@_plain_task(name="summarise")
+@task(name="summarise", persist_result=False, cache_policy=NO_CACHE)
 def summarise_task(artifacts: Artifacts) -> None:
     """Reads the ledger and shows the leaderboard."""
     rows = leaderboard(_steps().summarise())
     artifacts.write(create_table_artifact, "leaderboard", table=rows, description="mean of each trial's score")
 
 
-@_plain_task(name="report")
+@task(name="report", persist_result=False, cache_policy=NO_CACHE)
 def report_task(artifacts: Artifacts) -> None:
     """Builds the page and links to it."""
     page = _steps().report()
@@ -171,9 +171,7 @@ def report_task(artifacts: Artifacts) -> None:
 
 
 @flow(name="run_experiment", persist_result=False, retries=0, log_prints=False, validate_parameters=True)
-def run_experiment(
-    file: str, overrides: list[str] | None = None, options: dict[str, Any] | None = None
-) -> State[Any]:
+def run_experiment(file: str, overrides: list[str] | None = None, options: dict[str, Any] | None = None) -> State[Any]:
     """Runs an experiment file.
 
     Args:
@@ -181,15 +179,17 @@ def run_experiment(
         overrides: "trials.0.lr=1e-3" and the like.
         options: fields of `flows.steps.Options`.
     """
-    steps = _active.get()
+    steps = active.current.get()
     if steps is not None:
         return _run(steps)
     steps = Steps.load(file, overrides or [], Options(**(options or {})))
-    token = _active.set(steps)
+    steps.listeners.append(make_display(Console(force_terminal=False, highlight=False)).hear)
+    token = active.current.set(steps)
     try:
+        steps.note(steps.plan_text())
         return _run(steps)
     finally:
-        _active.reset(token)
+        active.current.reset(token)
 
 
 def _run(steps: Steps) -> State[Any]:
@@ -216,7 +216,7 @@ def run_with_prefect(steps: Steps, parameters: dict[str, Any], server: PrefectSe
     Raises:
         Exception: what a step of ours raised (BusyError and the like), never what Prefect did.
     """
-    token = _active.set(steps)
+    token = active.current.set(steps)
     lost = False
     try:
         with _client(steps, server):
@@ -228,7 +228,7 @@ def run_with_prefect(steps: Steps, parameters: dict[str, Any], server: PrefectSe
             text = f"Prefect failed ({type(error).__name__}: {_first_line(error)}); the run goes on without it"
             steps.note(text)
     finally:
-        _active.reset(token)
+        active.current.reset(token)
     if steps.error is not None:
         raise steps.error
     return steps.rest(), lost

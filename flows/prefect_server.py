@@ -18,7 +18,7 @@ from pathlib import Path
 
 __all__ = ["PrefectServer", "api_url_of_user", "client_settings", "quiet_environment"]
 
-START_SECONDS = 90.0
+START_SECONDS = 120.0
 STOP_SECONDS = 6.0
 USER = "seedbed"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect:
     parameters = {"file": str(Path(file).resolve()), "overrides": list(overrides), "options": options.to_json()}
     steps.check_free()
     plan = steps.plan()
-    display.say(_plan_text(steps, plan))
+    display.say(steps.plan_text())
     with display, steps.stopper:
         if plan.due and prefect:
             code, lost = _with_prefect(steps, parameters, display)
@@ -47,15 +46,6 @@ def run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect:
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-def _plan_text(steps: Steps, plan: Any) -> str:
-    text = f"{steps.experiment.name}: {len(plan.due)} trials to train in {len(plan.cohorts)} cohorts"
-    if plan.done:
-        text += f", {len(plan.done)} done already"
-    if plan.failed:
-        text += f", {len(plan.failed)} failed before (--retry-failed runs them again)"
-    return text
 
 
 def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) -> tuple[int, bool]:
@@ -85,7 +75,8 @@ def _closing(steps: Steps, console: Console, as_json: bool) -> None:
     bad = [t for t in summary["trials"] if t["state"] == "failed"]
     console.print(leaderboard_table(leaderboard(summary)))
     for trial in bad:
-        console.print(f"failed: {trial['label']} seed {trial['seed']}, see {trial['folder']}/traceback.txt", markup=False)
+        text = f"failed: {trial['label']} seed {trial['seed']}, see {trial['folder']}/traceback.txt"
+        console.print(text, markup=False, soft_wrap=True)
     console.print(f"page: {summary['page']}", markup=False, soft_wrap=True)
     if as_json:
         from flows.cli import print_json

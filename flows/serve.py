@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from flows.steps import Options, experiment_folder
 from harness.experiment import load_experiment
 
 __all__ = ["serve_file"]
+
+_CRON = re.compile(r"(@\w+|[\w*/,#?-]+(\s+[\w*/,#?-]+){4,5})")  # Prefect checks the rest, once it is imported
 
 
 def serve_file(
@@ -27,9 +30,9 @@ def serve_file(
     """
     if (cron is None) == (interval is None):
         raise UserError('give one of --cron "0 3 * * *" and --interval SECONDS', usage=True)
+    if cron is not None and not _CRON.fullmatch(cron.strip()):
+        raise _no_cron(cron)
     experiment = load_experiment(file, overrides)
-    if cron is not None:
-        _check_cron(cron)
     root = Path(options.root).resolve()
     server = None
     if not api_url_of_user():
@@ -62,28 +65,22 @@ def _paths() -> list[str]:
     return given.split(os.pathsep) if given else []
 
 
-def _check_cron(cron: str) -> None:
-    """Takes what Prefect takes.
-
-    Raises:
-        UserError: it is no cron line.
-    """
-    os.environ.update(quiet_environment())
-    from prefect.client.schemas.schedules import CronSchedule
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError:
-        raise UserError(
-            f'--cron "{cron}" is no cron line; it has five fields: minute hour day month weekday', usage=True
-        ) from None
+def _no_cron(cron: str) -> UserError:
+    text = f'--cron "{cron}" is no cron line; it has five fields: minute hour day month weekday'
+    return UserError(text, usage=True)
 
 
 def _serve(name: str, parameters: dict[str, Any], cron: str | None, interval: float | None) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
     from prefect.deployments.runner import EntrypointType
 
     from flows.experiment import run_experiment
 
+    if cron is not None:
+        try:
+            CronSchedule(cron=cron)
+        except ValueError:
+            raise _no_cron(cron) from None
     schedule: dict[str, Any] = {"cron": cron} if cron else {"interval": interval}
     sys.stdout.flush()
     run_experiment.serve(

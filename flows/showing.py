@@ -56,10 +56,11 @@ def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json
 
 
 def _plan_json(steps: Steps, plan: Any) -> dict[str, Any]:
+    trials = steps.experiment.trials
     return {
         "experiment": steps.experiment.name,
         "run_root": str(steps.root),
-        "trials": [{"id": t.id, "learner": t.learner, "label": t.label, "seed": t.seed} for t in steps.experiment.trials],
+        "trials": [{"id": t.id, "learner": t.learner, "label": t.label, "seed": t.seed} for t in trials],
         "due": [t.id for t in plan.due],
         "done": [t.id for t in plan.done],
         "failed": [t.id for t in plan.failed],

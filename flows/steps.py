@@ -131,6 +131,16 @@ class Steps:
         """What would be trained, in which cohorts, and what is done already."""
         return self._once("plan", self.driver.plan)
 
+    def plan_text(self) -> str:
+        """The plan in one sentence."""
+        plan = self.plan()
+        text = f"{self.experiment.name}: {len(plan.due)} trials to train in {len(plan.cohorts)} cohorts"
+        if plan.done:
+            text += f", {len(plan.done)} done already"
+        if plan.failed:
+            text += f", {len(plan.failed)} failed before (--retry-failed runs them again)"
+        return text
+
     def train(self) -> Any:
         """Trains what is due; the outcome is the ledger's."""
         return self._once("train", self._train)

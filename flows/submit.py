@@ -192,8 +192,8 @@ def _staged(file: Path) -> Iterator[Path]:
     if size > SIZE_LIMIT:
         largest = max(chosen, key=lambda name: chosen[name].stat().st_size)
         raise UserError(
-            f"the project {project} is {size / 2**20:.0f} MiB, more than the {SIZE_LIMIT // 2**20} MiB that may travel; "
-            f"its largest file is {largest}; name what stays here in .gitignore",
+            f"the project {project} is {size / 2**20:.0f} MiB, at most {SIZE_LIMIT // 2**20} MiB may travel; its "
+            f" largest file is {largest}; name what stays here in .gitignore",
             usage=True,
         )
     with tempfile.TemporaryDirectory(prefix="seedbed-") as name:
