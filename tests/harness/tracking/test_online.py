@@ -59,7 +59,10 @@ def test_everything_arrives_once(root: Path, server: Server, capfd: pytest.Captu
     for trial in trials:
         tracker.close(trial["id"], RESULT)
     tracker.report({"state": "done", "trials": [row(trial, root) for trial in trials]}, page)
+    family = psutil.Process(tracker._feeder._process.pid).children(recursive=True)
+    assert family
     assert tracker.finish(60) == "W&B online: 4 of 4 runs are on the server"
+    assert psutil.wait_procs(family, timeout=10)[1] == []  # nothing is left running
     assert capfd.readouterr() == ("", "")
     for trial in trials:
         delivered(root, server, trial)
@@ -114,7 +117,9 @@ def track_online(root: Path, trial: dict[str, Any]) -> str:
     return tracker.finish(60)
 
 
-@pytest.mark.parametrize("fault", ["down", pytest.param("500", marks=pytest.mark.slow), "hole"])
+@pytest.mark.parametrize(
+    "fault", ["hole", *(pytest.param(name, marks=pytest.mark.slow) for name in ("down", "500"))]
+)
 def test_a_broken_server_slows_nothing_and_sync_delivers_later(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -169,6 +174,7 @@ def test_sync_that_claims_success_is_not_believed(root: Path, server: Server) ->
     delivered(root, server, trial)
 
 
+@pytest.mark.slow
 def test_sync_completes_what_arrived_in_part(root: Path, server: Server) -> None:
     """A trial synced after a stop, then trained to its end: the rest is sent, and nothing twice."""
     trial = make_trial(root, 1, lines=0)
