@@ -262,7 +262,20 @@ class _WandbTracker:
         if self._feeder is not None and self._feeder.alive:
             self._feeder.kill()
         self._feeder = None
+        self._record()
         return self._line(answer)
+
+    def _record(self) -> None:
+        """Write down the ends that the feeder did not get to, so that `seedbed sync` knows of them."""
+        for run_id, message in self._told.items():
+            recorded = RunState.read(self.root, run_id)
+            if "final" in message and (recorded is None or recorded.final != message["final"]):
+                state = recorded or self._runs[run_id]
+                state.state, state.fed, state.final = "open", message["upto"], message["final"]
+                try:
+                    state.write(self.root)
+                except OSError as error:
+                    self.troubles.append(f"{run_id}: {error}")
 
     def _line(self, answer: dict[str, Any] | None) -> str:
         """What the person reads."""

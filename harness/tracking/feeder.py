@@ -45,6 +45,8 @@ FOREIGN = (
 def _read_messages(messages: queue.Queue[dict[str, Any]], finishing: threading.Event) -> None:
     """Move standard input into the queue, so that the driver's pipe never fills."""
     for line in sys.stdin:
+        if not line.endswith("\n"):
+            break  # the driver died while it wrote
         message = json.loads(line)
         if message["op"] == "finish":
             finishing.set()
@@ -53,6 +55,15 @@ def _read_messages(messages: queue.Queue[dict[str, Any]], finishing: threading.E
     if not finishing.is_set():
         time.sleep(ORPHAN_SECONDS)
         os._exit(3)
+
+
+def _watch_parent() -> None:
+    """End soon after the driver, also where a process it forked keeps the pipe to us open."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(3)
 
 
 def _quiet(log_path: Path) -> Any:
@@ -108,6 +119,7 @@ def _feed(mode: str, root: Path) -> dict[str, Any]:
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
     finishing = threading.Event()
     threading.Thread(target=_read_messages, args=(messages, finishing), daemon=True).start()
+    threading.Thread(target=_watch_parent, daemon=True).start()
     from harness.tracking.feeding import OfflineFeeding, OnlineFeeding
     from harness.tracking.state import hold
 

@@ -111,7 +111,7 @@ class Feeding:
             self.pending.setdefault(state.id, Pending(state))
         else:
             item = self.pending[message["run"]]
-            item.state.fed = max(item.state.fed, message["upto"])
+            item.state.fed = message["upto"]
             item.state.final = message.get("final", {})
             item.dirty = item.told = True
 
@@ -170,6 +170,11 @@ class OnlineFeeding(Feeding):
 
     def feed(self, item: Pending) -> None:
         """Log committed lines; when the trial has ended, finish and prove on the side."""
+        if item.state.final and not self._busy(item):
+            item.state.mode, item.state.state = "online", "open"
+            item.state.write(
+                self.root
+            )  # first of all, so that `seedbed sync` knows of it whatever happens now
         if self._down():
             return
         if item.state.final:
@@ -200,9 +205,6 @@ class OnlineFeeding(Feeding):
 
     def _close(self, item: Pending) -> None:
         if not self._busy(item):
-            item.state.state = "open"
-            item.state.mode = "online"
-            item.state.write(self.root)
             self._closing[item.state.id] = self._closers.submit(self.attempt, self._end, item)
 
     def _busy(self, item: Pending) -> bool:

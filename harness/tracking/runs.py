@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wandb
 from wandb.apis.public.service_api import ServiceApi
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+import wandb
 from harness.tracking.media import media_values
 from harness.tracking.state import RunState, metrics_path, offline_folders, read_lines
 
@@ -204,6 +204,8 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
     """Log an experiment's tables in one history line, its summary, and its page as a file."""
     tables = {}
     for name, rows in state.final["tables"].items():
+        if name == "trials":
+            rows = [{**row, "run": _link(run, row["id"])} for row in rows]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         cells = [[row.get(column) for column in columns] for row in rows]
         tables[name] = wandb.Table(columns=columns, data=cells)
@@ -214,6 +216,11 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
         copy = Path(run.dir) / page.name  # a copy: run.save would store a link to a path of this machine
         shutil.copyfile(page, copy)
         run.save(str(copy), base_path=run.dir, policy="now", glob=False)
+
+
+def _link(run: Any, run_id: str) -> str:
+    """Where W&B shows another run of the same project; offline, where nobody knows yet, its id."""
+    return f"{run.url.rsplit('/', 1)[0]}/{run_id}" if run.url else run_id
 
 
 def finish_content(root: Path, state: RunState, run: Any, after: float) -> None:

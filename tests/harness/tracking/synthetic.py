@@ -80,12 +80,14 @@ def row(trial: dict[str, Any], root: Path, **more: Any) -> dict[str, Any]:
 def inspect(folder: Path) -> dict[str, Any]:
     """An offline run through wandb's own reader: config, history lines (without wandb's columns), summary."""
 
-    def ask(*options: str) -> str:
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(folder)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-    records = [json.loads(text) for text in ask().splitlines()]
-    about = json.loads(ask("--summary"))
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    records = [json.loads(text) for text in done.stdout.splitlines()]
+    about: dict[str, Any] = {"config": {}, "summary": {}}
+    for record in records:
+        update = record.get("run", {}).get("config", {}).get("update", {})
+        about["config"].update({key: value for key, value in update.items() if key != "_wandb"})
+        about["summary"].update(record.get("summary", {}).get("update", {}))
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     about["runs"] = [record["run"] for record in records if record["type"] == "run"]
     about["media"] = {

@@ -76,7 +76,7 @@ def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.
     assert len(folders(root)) == 4
     for trial in trials:
         about = equal(root, trial)
-        assert about["run_id"] == trial["id"]
+        assert about["runs"][0]["run_id"] == trial["id"]
         named = {key: trial[key] for key in ("seed", "learner", "label", "version")}
         assert about["config"] == {**trial["config"], **named}
         assert (about["summary"]["score"], about["summary"]["state"]) == (497.5, "done")
@@ -89,9 +89,19 @@ def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.
         media = {"media/digits": "image-file", "media/ring": "plotly-file", "media/confusion": "plotly-file"}
         found = {k[: -len("._type")]: v for k, v in about["media"].items() if k.endswith("._type")}
         assert found == (media if trial["seed"] == 0 else {})
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
+    command.append(str(folder_of(root, trials[2]["id"])))
+    shown = json.loads(
+        subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    )
+    assert (shown["run_id"], shown["state"], shown["summary"]["score"]) == (
+        trials[2]["id"],
+        "finished",
+        497.5,
+    )
     report = inspect(folder_of(root, report_id("exp")))
     assert report["runs"][0]["job_type"] == "report"
-    assert report["summary"]["trials"]["nrows"] == 3
+    assert report["summary"]["trials.nrows"] == 3
     assert next(folder_of(root, report_id("exp")).rglob("page.html")).read_text() == page.read_text()
 
 
@@ -107,34 +117,24 @@ def test_the_same_again_starts_nothing(root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.undo()
 
 
-def test_reused_trials_get_no_second_run(root: Path) -> None:
-    """Neither through open nor through the report's catching up; the table still lists them."""
+def test_report_catches_up_and_leaves_reused_trials_alone(root: Path) -> None:
+    """A trial whose driver was killed before its delivery is found; a reused one gets no second run."""
     mine, theirs = make_trial(root, 1), make_trial(root, 2)
     tracker = make_tracker("offline", root, "exp")
-    tracker.open(mine)
     tracker.open({**theirs, "reused": True})
-    tracker.close(mine["id"], RESULT)
     tracker.close(theirs["id"], RESULT)
     rows = [row(mine, root), row(theirs, root, reused=True, trained_by="earlier")]
     tracker.report({"state": "done", "trials": rows}, root / "none.html")
     tracker.finish(60)
     assert RunState.read(root, theirs["id"]) is None
     assert len(folders(root)) == 2
-    assert inspect(folder_of(root, report_id("exp")))["summary"]["trials"]["nrows"] == 2
-
-
-def test_trials_that_ended_before_a_kill_are_caught_up(root: Path) -> None:
-    """A driver killed between a trial's end and its delivery: the next report finds it by its folder."""
-    trial = make_trial(root, 1)
-    tracker = make_tracker("offline", root, "exp")
-    tracker.report({"state": "done", "trials": [row(trial, root)]}, root / "none.html")
-    tracker.finish(60)
-    equal(root, trial)
+    equal(root, mine)
+    assert inspect(folder_of(root, report_id("exp")))["summary"]["trials.nrows"] == 2
 
 
 def test_killed_in_the_middle_then_again_is_one_equal_run(root: Path) -> None:
     """SIGKILL while a folder is being written; the next driver removes it and writes one that is equal."""
-    trial = make_trial(root, 1, lines=5_000)
+    trial = make_trial(root, 1, lines=2_000)
     tracker = make_tracker("offline", root, "exp")
     tracker.open(trial)
     tracker.close(trial["id"], RESULT)
@@ -146,11 +146,9 @@ def test_killed_in_the_middle_then_again_is_one_equal_run(root: Path) -> None:
     assert recorded.state == "open"
     assert recorded.folder == ""
     (partial,) = folders(root)
-    write = make_trial(root, 2)
-    track(root, [write])  # another trial, another driver: the partial folder is not its own
-    assert partial in folders(root)
     track(root, [trial])
-    assert len(folders(root)) == 2
+    assert len(folders(root)) == 1
+    assert not partial.exists() or partial.name == RunState.read(root, trial["id"]).folder
     equal(root, trial)
 
 

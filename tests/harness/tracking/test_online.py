@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.tracking import make_tracker, sync
-from harness.tracking.state import RunState, report_id
+from harness.tracking.state import RunState, read_states, report_id
 from tests.harness.tracking.conftest import KEY
 from tests.harness.tracking.loopback import Server
 from tests.harness.tracking.synthetic import RESULT, make_trial, metrics_path, row, write_lines
@@ -59,7 +59,10 @@ def test_everything_arrives_once(root: Path, server: Server, capfd: pytest.Captu
     for trial in trials:
         tracker.close(trial["id"], RESULT)
     tracker.report({"state": "done", "trials": [row(trial, root) for trial in trials]}, page)
+    family = psutil.Process(tracker._feeder._process.pid).children(recursive=True)
+    assert family
     assert tracker.finish(60) == "W&B online: 4 of 4 runs are on the server"
+    assert psutil.wait_procs(family, timeout=10)[1] == []  # nothing is left running
     assert capfd.readouterr() == ("", "")
     for trial in trials:
         delivered(root, server, trial)
@@ -78,7 +81,10 @@ def test_everything_arrives_once(root: Path, server: Server, capfd: pytest.Captu
     assert not [path for path in root.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-@pytest.mark.parametrize("also_core", [True, False], ids=["feeder and core", "feeder alone"])
+@pytest.mark.parametrize(
+    "also_core",
+    [pytest.param(True, id="feeder and core"), pytest.param(False, id="feeder", marks=pytest.mark.slow)],
+)
 def test_killed_in_the_middle_resumes_without_gap_or_repeat(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, also_core: bool
 ) -> None:
@@ -111,7 +117,9 @@ def track_online(root: Path, trial: dict[str, Any]) -> str:
     return tracker.finish(60)
 
 
-@pytest.mark.parametrize("fault", ["down", "500", "hole"])
+@pytest.mark.parametrize(
+    "fault", ["hole", *(pytest.param(name, marks=pytest.mark.slow) for name in ("down", "500"))]
+)
 def test_a_broken_server_slows_nothing_and_sync_delivers_later(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -148,6 +156,7 @@ def test_sync_uploads_offline_folders_and_proves_it(root: Path, server: Server) 
     for trial in trials:
         delivered(root, server, trial)
     assert server.runs[report_id("exp")].files["page.html"].decode() == page.read_text()
+    assert {state.state for state in read_states(root)} == {"synced"}
     assert sync(root).lines == ["W&B: nothing to deliver"]
 
 
@@ -165,6 +174,7 @@ def test_sync_that_claims_success_is_not_believed(root: Path, server: Server) ->
     delivered(root, server, trial)
 
 
+@pytest.mark.slow
 def test_sync_completes_what_arrived_in_part(root: Path, server: Server) -> None:
     """A trial synced after a stop, then trained to its end: the rest is sent, and nothing twice."""
     trial = make_trial(root, 1, lines=0)
@@ -190,6 +200,7 @@ def test_sync_without_a_login(root: Path) -> None:
     assert "wandb login" in report.lines[0]
 
 
+@pytest.mark.slow
 def test_sync_with_a_server_that_is_down(root: Path, server: Server) -> None:
     """It ends in a bounded time and says so of every run."""
     trials = [make_trial(root, number) for number in range(2)]
@@ -201,3 +212,27 @@ def test_sync_with_a_server_that_is_down(root: Path, server: Server) -> None:
     assert report.exit_code == 1
     assert set(report.missing) == {trial["id"] for trial in trials}
     assert all("does not answer" in text for text in report.missing.values())
+
+
+def test_a_finish_without_time_leaves_everything_to_sync(root: Path, server: Server) -> None:
+    """Killed before the feeder got to anything: the driver itself writes down what there is to deliver."""
+    trial = make_trial(root, 1)
+    tracker = tell_quickly(root, [trial])
+    line = tracker.finish(0.0)
+    assert line == "W&B online: 0 of 1 runs are on the server, 1 missing; `seedbed sync` delivers them"
+    assert sync(root, timeout=60).arrived == [trial["id"]]
+    delivered(root, server, trial)
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_back_gets_everything_while_training(root: Path, server: Server) -> None:
+    """Down when a trial ends, back before the experiment does: delivered without another word."""
+    trial = make_trial(root, 1)
+    server.fault = "500"
+    tracker = tell_quickly(root, [trial])
+    log = root / "wandb" / "feeder.log"
+    wait_for(lambda: log.is_file() and "does not answer" in log.read_text())
+    server.fault = ""
+    wait_for(lambda: (RunState.read(root, trial["id"]) or RunState("x")).state == "synced", 120)
+    assert tracker.finish(30) == "W&B online: 1 of 1 runs are on the server"
+    delivered(root, server, trial)
