@@ -231,7 +231,8 @@ def _unflatten(template: Tree, tensors: Iterator[Tensor]) -> Tree:
     if isinstance(template, Tensor):
         return next(tensors)
     if isinstance(template, dict):
-        return {name: _unflatten(template[name], tensors) for name in sorted(template)}
+        found = {name: _unflatten(template[name], tensors) for name in sorted(template)}
+        return {name: found[name] for name in template}
     branches = (_unflatten(branch, tensors) for branch in template)
     if hasattr(template, "_fields"):  # a named tuple
         return type(template)(*branches)
