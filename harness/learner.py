@@ -173,17 +173,9 @@ class Learner:
         interrupted run and an uninterrupted one see the same numbers. It may change `state`.
         """
 
-    @classmethod
-    def work(cls, config: Any, lanes: int) -> Work:
-        """What training a cohort is expected to cost, for `choose_mode`; a rough default from the configuration."""
-        return Work(config.seconds_per_progress * config.budget * lanes)
-
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
         return {}
-
-    def checkpointed(self, state: State) -> None:
-        """Called right after every checkpoint and after restoring one: foreign environments are reset here."""
 
     def close(self) -> None:
         """The worker lets go of the cohort: environments and threads of one's own end here."""

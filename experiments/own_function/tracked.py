@@ -1,4 +1,4 @@
-"""PPO on CartPole in one plain file, as a trial: `plain.py` with the ten lines changed that tracking and resuming take."""
+"""PPO on CartPole in one plain file, as a trial: `plain.py` with the lines that tracking and resuming take."""
 
 import gymnasium as gym
 import numpy as np
@@ -81,6 +81,7 @@ def train(run):
         loss = update(agent, optimiser, batch, config)
         recent = float(np.mean(returns[-20:])) if returns else 0.0
         run.log(step, **{"return": recent, "loss": loss})
-        run.checkpoint({"agent": agent.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "returns": returns})
+        saved = {"agent": agent.state_dict(), "optimiser": optimiser.state_dict()}
+        run.checkpoint({**saved, "step": step, "returns": returns})
     envs.close()
     return agent

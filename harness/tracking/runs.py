@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.apis.public.service_api import ServiceApi
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-import wandb
 from harness.tracking.media import media_values
 from harness.tracking.state import RunState, metrics_path, offline_folders, read_lines
 
