@@ -148,8 +148,7 @@ def _head(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], en
     counted = Counter(row["state"] for row in trials)
     ended = sum(counted[state] for state in ENDED)
     seeds = {row["seed"] for row in trials}
-    done = sum(min(row.get("progress") or 0, row.get("budget") or 0) for row in trials)
-    budget = sum(row.get("budget") or 0 for row in trials)
+    shares = [min(1.0, (row.get("progress") or 0) / row["budget"]) for row in trials if row.get("budget")]
     guess = "running" if counted["running"] else "done" if ended == len(trials) else "stopped"
     state = str(experiment.get("state") or guess)
     return {
@@ -165,7 +164,7 @@ def _head(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], en
         "seeds": len(seeds),
         "learners": list(dict.fromkeys(row["learner"] for row in trials)),
         "labels": len({(row["learner"], row["label"]) for row in trials}),
-        "share": round(100 * done / budget) if budget and ended < len(trials) else None,
+        "share": round(100 * sum(shares) / len(shares)) if shares and ended < len(trials) else None,
     } | provenance.cost(entries)
 
 

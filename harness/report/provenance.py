@@ -47,7 +47,7 @@ def trial_seconds(row: Row, folder: RunFolder) -> float | None:
     """Training wall time of a trial's cohort so far: its result's, the ledger's or its last metrics line's."""
     last = folder.metrics[-1] if folder.metrics else {}
     for value in (folder.result.get("seconds"), row.get("seconds"), last.get("seconds")):
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and value > 0:  # the ledger starts with 0
             return float(value)
     return None
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,7 +166,7 @@ def browser(executable: str) -> Iterator[Tab]:
     """Starts Chromium with a profile of its own, gives its first tab, and leaves nothing behind."""
     profile = tempfile.mkdtemp(prefix="seedbed-chromium-")
     command = [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         port = _port(Path(profile) / "DevToolsActivePort", process)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=START_SECONDS) as answer:
@@ -172,13 +174,20 @@ def browser(executable: str) -> Iterator[Tab]:
         with connect(pages[0]["webSocketDebuggerUrl"], max_size=2**28, proxy=None) as socket:
             yield Tab(socket)
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-        shutil.rmtree(profile, ignore_errors=True)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: the renderers too, which write the profile
+        process.wait(10)
+        _remove(profile)
+
+
+def _remove(folder: str) -> None:
+    """Removes the profile; a helper process that is just dying may still add a file to it."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            return
+        time.sleep(0.1)
+    raise OSError(f"{folder} could not be removed")
 
 
 def _port(file: Path, process: subprocess.Popen) -> int:
