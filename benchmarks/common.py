@@ -1,4 +1,6 @@
-"""What every benchmark shares: `python -m benchmarks.NAME [--quick] --json`, progress on standard error, one JSON line.
+"""What every benchmark shares.
+
+`python -m benchmarks.NAME [--quick] --json`: progress on standard error, one JSON line last.
 
 options = parse("lanes", __doc__)
 note("measuring ...")

@@ -1,14 +1,17 @@
 """PPO on CartPole-v1, several seeds, on 2 cores: lanes against pools of processes that train one seed each.
 
 Sides, each timed from the start of its processes (imports and compiling included) to the end of the last one:
-  lanes_cold   2 processes of K/2 lanes, compiled, empty compile cache
-  lanes_warm   the same with the cache that lanes_cold left
-  single       a pool of 2 processes, each training K/2 of our own single-lane trials one after another, in the mode
-               that the harness picks for a single trial; with a warm compile cache where that mode is "compiled"
-  sb3          a pool of 2 processes, each training K/2 seeds with stable-baselines3 one after another
-All have CleanRL's and PureJaxRL's hyper-parameters (4 environments x 128 steps, 4 epochs x 4 minibatches, two 64-64 tanh
-networks) and one thread a process. `--quick` trains fewer steps for sb3 and single; those sides then count in steps a
-second with their start-up left out, and the time they would take for the full length is named as computed.
+  lanes    2 processes of K/2 lanes, compiled
+  single   a pool of 2 processes, each training K/2 of our own single-lane trials one after another, in the mode
+           that the harness picks for a single trial
+  eager    the same with single trials run eagerly: what a machine without a C++ compiler does
+  sb3      a pool of 2 processes, each training K/2 seeds with stable-baselines3 one after another
+`lanes` and `single` are timed with an empty compile cache (cold) and with the one that this left (warm); each side
+has a cache of its own, and cold is divided by cold, warm by warm. `lanes_over_pool` is against the fastest pool.
+
+All have CleanRL's and PureJaxRL's hyper-parameters (4 environments x 128 steps, 4 epochs x 4 minibatches, two 64-64
+tanh networks) and one thread a process. `--quick` trains fewer steps in the pools: their seconds are then computed
+from their rate in steps a second ("computed": true) plus the start-up and compile time that was measured.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ def main() -> None:
     options.add_argument(
         "--repeat", type=int, default=1, help="repetitions, interleaved; medians are reported"
     )
-    options.add_argument("--side", help=argparse_hidden())
+    options.add_argument("--side", help="internal: one process of one side, as JSON")
     args = options.parse_args()
     if args.side:
         print(json.dumps(run_side(**json.loads(args.side))))
@@ -47,21 +50,21 @@ def main() -> None:
     finish("lanes", ratios_of(sides), {"seeds": args.seeds, "steps": args.steps, **sides}, args)
 
 
-def argparse_hidden() -> str:
-    """Help text of the option that the benchmark uses to start itself."""
-    return "internal: one process of one side, as JSON"
-
-
 def measure(args: Any) -> dict[str, dict[str, Any]]:
     """Seconds of every side: medians of interleaved repetitions."""
-    short = {"sb3": args.steps // 20, "single": args.steps // 10} if args.quick else {}
+    short = (
+        {"sb3": args.steps // 50, "single": args.steps // 10, "eager": args.steps // 50} if args.quick else {}
+    )
+    sides = ("lanes_cold", "lanes_warm", "single_cold", "single_warm", "eager", "sb3")
     rounds: list[dict[str, dict[str, Any]]] = []
     for _ in range(args.repeat):
         cache = tempfile.mkdtemp(prefix="seedbed-bench-")
         row = {}
         try:
-            for side in ("lanes_cold", "lanes_warm", "single", "sb3"):
-                row[side] = pool(side, args.seeds, args.steps, short.get(side, args.steps), cache)
+            for side in sides:
+                kind = side.partition("_")[0]
+                folder = f"{cache}/{kind}"
+                row[side] = pool(kind, args.seeds, args.steps, short.get(kind, args.steps), folder)
                 note(f"{side}: {json.dumps(row[side])}")
         finally:
             shutil.rmtree(cache, ignore_errors=True)
@@ -94,12 +97,14 @@ def pool(side: str, seeds: int, steps: int, run_steps: int, cache: str) -> dict[
     wall = time.perf_counter() - began
     rate = sum(len(half) * run_steps / r["train_seconds"] for half, r in zip(halves, reports, strict=True))
     full = run_steps == steps
+    trained = max(r["train_seconds"] for r in reports)
+    computed = wall - trained + seeds * steps / rate  # start-up and compiling as measured
     return {
-        "seconds": wall if full else seeds * steps / rate,
+        "seconds": wall if full else computed,
         "computed": not full,
         "trained_steps": run_steps,
         "wall_seconds": wall,
-        "steps_per_second": seeds * steps / wall if full else rate,
+        "steps_per_second": seeds * steps / (wall if full else computed),
         "steps_per_second_training_only": rate,
         "mode": reports[0]["mode"],
         "compile_seconds": [r["compile_seconds"] for r in reports],
@@ -109,11 +114,13 @@ def pool(side: str, seeds: int, steps: int, run_steps: int, cache: str) -> dict[
 
 def ratios_of(sides: dict[str, dict[str, Any]]) -> dict[str, float]:
     """How many times longer the faster pool takes."""
-    faster = min(sides["single"]["seconds"], sides["sb3"]["seconds"])
-    out = {f"lanes_over_pool_{heat}": faster / sides[f"lanes_{heat}"]["seconds"] for heat in ("cold", "warm")}
-    for side in ("single", "sb3"):
-        for heat in ("cold", "warm"):
-            out[f"lanes_over_{side}_{heat}"] = sides[side]["seconds"] / sides[f"lanes_{heat}"]["seconds"]
+    seconds = {side: row["seconds"] for side, row in sides.items()}
+    out = {}
+    for heat in ("cold", "warm"):
+        pools = {"single": seconds[f"single_{heat}"], "eager": seconds["eager"], "sb3": seconds["sb3"]}
+        lanes = seconds[f"lanes_{heat}"]
+        out[f"lanes_over_pool_{heat}"] = min(pools["single"], pools["sb3"]) / lanes
+        out |= {f"lanes_over_{name}_{heat}": value / lanes for name, value in pools.items()}
     return {"lanes_over_pool": out["lanes_over_pool_warm"], **out}
 
 
@@ -124,7 +131,7 @@ def run_side(side: str, seeds: list[int], steps: int, run_steps: int) -> dict[st
     torch.set_num_threads(1)
     if side == "sb3":
         return run_sb3(seeds, run_steps)
-    cohorts = [[s] for s in seeds] if side == "single" else [seeds]
+    cohorts = [seeds] if side == "lanes" else [[seed] for seed in seeds]
     reports = [run_ours(cohort, steps, run_steps, side) for cohort in cohorts]
     return {
         "train_seconds": sum(r["train_seconds"] for r in reports),
@@ -141,7 +148,7 @@ def run_ours(seeds: list[int], steps: int, run_steps: int, side: str) -> dict[st
     from nets.lanes import Execution, choose_mode
 
     config = PPOConfig(steps=steps, **CONFIG, **SHARED)
-    requested = "auto" if side == "single" else "compiled"
+    requested = {"lanes": "compiled", "single": "auto", "eager": "eager"}[side]
     mode, _ = choose_mode(requested, PPO.work(config, len(seeds)))
     began = time.perf_counter()
     learner = PPO()

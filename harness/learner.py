@@ -20,7 +20,22 @@ from harness import randomness
 from harness.spec import LearnerConfig, Score
 from nets.lanes import Execution, Work
 
-__all__ = ["BUILTIN", "LaneError", "Lanes", "Learner", "Media", "Metrics", "State", "learner_class", "learner_names"]
+__all__ = [
+    "BUILTIN",
+    "LaneError",
+    "Lanes",
+    "Learner",
+    "Media",
+    "Metrics",
+    "State",
+    "import_learner",
+    "learner_class",
+    "learner_names",
+    "learner_target",
+    "progress_of",
+    "select",
+    "tree_map",
+]
 
 State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": int64 [K]
 Metrics = Mapping[str, Tensor]  # name -> [K]
@@ -115,8 +130,21 @@ class Learner:
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
 
+    paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
+
     chunk: int = 1  # progress of one `advance`; set in `start`
+    budget: int = 0  # where training ends; 0 takes the configuration's
     lanes: Lanes
+
+    @classmethod
+    def score_of(cls, config: Any) -> Score:
+        """The headline metric for a configuration; most learners have one for all."""
+        return cls.score
+
+    @classmethod
+    def work(cls, config: Any, lanes: int) -> Work:
+        """What a cohort of so many lanes is expected to cost, for the choice of how lanes are executed."""
+        return Work(eager_seconds=config.seconds_per_progress * config.budget * lanes)
 
     def start(self, lanes: Lanes) -> State:
         """Builds networks and data, sets `self.lanes` and `self.chunk`, returns the state at progress 0.
@@ -145,19 +173,52 @@ class Learner:
         interrupted run and an uninterrupted one see the same numbers. It may change `state`.
         """
 
-    @classmethod
-    def work(cls, config: Any, lanes: int) -> Work:
-        """What training a cohort is expected to cost, for `choose_mode`; a rough default from the configuration."""
-        return Work(config.seconds_per_progress * config.budget * lanes)
-
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
         return {}
+
+    def close(self) -> None:
+        """The worker lets go of the cohort: environments and threads of one's own end here."""
+
+    @property
+    def finished(self) -> bool:
+        """Paced learners: whether training is over."""
+        raise NotImplementedError
+
+    def due(self, what: str) -> bool:
+        """Paced learners: whether "evaluate" or "checkpoint" is due at this boundary."""
+        raise NotImplementedError
+
+    def drain(self) -> list[tuple[int, dict[str, float]]]:
+        """Paced learners: lines of metrics since the last call, (progress, metrics) each."""
+        raise NotImplementedError
+
+    def save(self, state: State) -> Any:
+        """Foreign learners: a tree of tensors, arrays and JSON values (see harness.checkpoint.pack)."""
+        raise NotImplementedError
+
+    def load(self, tree: Any) -> State:
+        """Foreign learners: takes back what `save` gave."""
+        raise NotImplementedError
 
 
 def learner_names() -> list[str]:
     """Names of all registered learners: the built-in ones and entry points of group `seedbed.learners`."""
     return sorted({*BUILTIN, *(e.name for e in entry_points(group="seedbed.learners"))})
+
+
+def learner_target(name: str) -> str:
+    """Where the learner registered under a name is found, as "package.module:Class".
+
+    Raises:
+        KeyError: no learner has that name.
+    """
+    if name in BUILTIN:
+        return BUILTIN[name]
+    found = [e.value for e in entry_points(group="seedbed.learners") if e.name == name]
+    if not found:
+        raise KeyError(name)
+    return found[0]
 
 
 def learner_class(name: str) -> type[Learner]:
@@ -166,12 +227,11 @@ def learner_class(name: str) -> type[Learner]:
     Raises:
         KeyError: no learner has that name.
     """
-    target = BUILTIN.get(name)
-    if target is None:
-        found = [e for e in entry_points(group="seedbed.learners") if e.name == name]
-        if not found:
-            raise KeyError(name)
-        target = found[0].value
+    return import_learner(learner_target(name))
+
+
+def import_learner(target: str) -> type[Learner]:
+    """The learner class that a target "package.module:Class" names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

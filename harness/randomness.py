@@ -43,7 +43,12 @@ def generator(seed: int, purpose: str, progress: int = 0) -> np.random.Generator
 
 
 def noise(
-    seeds: Sequence[int], purpose: str, progress: int, shape: Sequence[int], kind: Kind = "normal", dtype: str = "float32"
+    seeds: Sequence[int],
+    purpose: str,
+    progress: int,
+    shape: Sequence[int],
+    kind: Kind = "normal",
+    dtype: str = "float32",
 ) -> np.ndarray:
     """Independent noise for every lane, [K, *shape]; row k depends on seeds[k] alone.
 

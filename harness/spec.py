@@ -59,7 +59,7 @@ class LearnerConfig(BaseModel):
 
     @property
     def seconds_per_progress(self) -> float:
-        """A rough cost of one unit of progress of one lane on one CPU, for `seedbed plan` before anything was measured."""
+        """A rough cost of one unit of progress of one lane on one CPU, for plans before anything was measured."""
         return 1e-4
 
     @classmethod

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ __all__ = [
     "keep",
     "module_of",
     "reset_compiler",
+    "resolve_device",
     "use_compile_cache",
 ]
 
@@ -64,6 +66,10 @@ class Execution:
         """An array as a tensor on the device; floats take the execution's dtype."""
         t = torch.as_tensor(np.asarray(array))
         return t.to(device=self.device, dtype=self.dtype) if t.is_floating_point() else t.to(self.device)
+
+    def move(self, tree: Tree) -> Tree:
+        """A tree of tensors on the device, each with the type it has."""
+        return pytree.tree_map(lambda t: t.to(self.device), tree)
 
     def stack(self, build: Callable[[], nn.Module], seeds: Sequence[int]) -> tuple[nn.Module, Tree, Tree]:
         """K networks, initialised one by one: lane k equals `build()` under `torch.manual_seed(seeds[k])`.
@@ -225,7 +231,8 @@ def _unflatten(template: Tree, tensors: Iterator[Tensor]) -> Tree:
     if isinstance(template, Tensor):
         return next(tensors)
     if isinstance(template, dict):
-        return {name: _unflatten(template[name], tensors) for name in sorted(template)}
+        found = {name: _unflatten(template[name], tensors) for name in sorted(template)}
+        return {name: found[name] for name in template}
     branches = (_unflatten(branch, tensors) for branch in template)
     if hasattr(template, "_fields"):  # a named tuple
         return type(template)(*branches)
@@ -298,4 +305,18 @@ def use_compile_cache(folder: str | Path) -> None:
 
 def reset_compiler() -> None:
     """Forgets compiled code; called between the cohorts of one worker (the ninth shape would stop Dynamo)."""
-    torch._dynamo.reset()
+    if "torch._dynamo" in sys.modules:  # importing it takes a second, and there would be nothing to forget
+        torch._dynamo.reset()
+
+
+def resolve_device(requested: str) -> str:
+    """The device that "auto", "cpu", "cuda" or "cuda:INDEX" stands for here.
+
+    Raises:
+        ValueError: a CUDA device was asked for and there is none.
+    """
+    if requested == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if requested.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"resources.device is {requested}, but torch sees no CUDA device here; use auto or cpu")
+    return requested

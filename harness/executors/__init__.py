@@ -1,1 +1,52 @@
-"""Where workers live."""
+"""Where workers live: in this process, or in Ray actors."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from harness.messages import Report
+
+__all__ = ["Executor", "WorkerDiedError", "make_executor"]
+
+
+class WorkerDiedError(Exception):
+    """A worker or its node is gone."""
+
+
+class Executor(Protocol):
+    """Runs workers in numbered slots; a call to a slot is answered by exactly one result of `wait`."""
+
+    def start(self, slots: int, cpus: int, gpus: float) -> int:
+        """Makes up to `slots` workers ready (those it has are used again); returns how many there are."""
+        ...
+
+    def call(self, slot: int, method: str, argument: Any) -> None:
+        """Calls `open` or `advance` of the worker in a slot."""
+        ...
+
+    def wait(self, timeout: float) -> list[tuple[int, Report | WorkerDiedError]]:
+        """What came back within `timeout` seconds; a dead worker comes as an error, its slot holds a new one."""
+        ...
+
+    def give_up_at(self, when: float) -> None:
+        """Told when a stop is asked for: past `when` (monotonic clock) boundaries are not waited for."""
+        ...
+
+    def abandon(self, slots: list[int]) -> None:
+        """Gives up what the workers in these slots are doing."""
+        ...
+
+    def stop(self) -> None:
+        """Ends all workers and whatever was started for them."""
+        ...
+
+
+def make_executor(kind: str, address: str | None = None) -> Executor:
+    """The executor of a name: "inline" or "ray"."""
+    if kind == "inline":
+        from harness.executors.inline import InlineExecutor
+
+        return InlineExecutor()
+    from harness.executors.ray import RayExecutor
+
+    return RayExecutor(address)

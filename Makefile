@@ -1,0 +1,65 @@
+# Needs Python >= 3.11 and make; everything else is installed into .venv at the versions of constraints.txt.
+#   make PYTHON=python3.12 ...     another interpreter      make test ARGS="-k lanes"     some tests
+#   make PIP_FLAGS="..." ...       more flags for pip       make quickstart ARGS="--no-prefect"
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_FLAGS ?=
+ARGS ?=
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+# an interrupted first call leaves a venv without pip
+HAVE_PIP = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint types bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+quickstart: $(RUNTIME) ## train an agent, two GANs and four classifiers, several seeds each, and build the page
+	@$(BIN)/seedbed run experiments/quickstart.yaml $(ARGS)
+
+test: $(DEV) ## the tests that a change must pass
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DEV) ## the longer tests alone: kills at random moments, full trainings
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(DEV) ## ruff, and the layers that imports must keep
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: $(DEV) ## mypy over all packages
+	@$(BIN)/mypy
+
+bench: $(DEV) ## every benchmark in its short form; each one's last line is JSON
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do \
+	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick --json; done
+
+clean: ## remove .venv and what tools left; never runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
+
+# The stamps are newer than both files exactly when .venv holds what they ask for.
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@$(HAVE_PIP)
+	@echo "Installing the packages of constraints.txt into $(VENV): some minutes the first time."
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@$(HAVE_PIP)
+	@echo "Installing the packages of constraints.txt and the tools for tests into $(VENV): some minutes the first time."
+	@$(PIP_INSTALL) -e ".[dev]"
+	@touch $(RUNTIME) $@
+
+# Without PYTHON=..., the first interpreter on the PATH that is new enough; both must be able to make a venv.
+$(BIN)/python:
+	@for python in $(or $(PYTHON),$(CANDIDATES)); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    exec $$python -m venv $(VENV); fi; done; \
+	echo "Seedbed needs Python 3.11 or newer with its venv module (tried: $(or $(PYTHON),$(CANDIDATES)));" \
+	  "install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1

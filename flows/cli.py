@@ -1,0 +1,217 @@
+"""The command `seedbed`. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Trains agents, generators and baselines: Prefect says when, Ray says where, Weights & Biases shows it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Executor(StrEnum):
+    """Where workers live."""
+
+    ray = "ray"
+    inline = "inline"
+
+
+class TrackerKind(StrEnum):
+    """Where trials are shown beside their files."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    files = "files"
+
+
+File = Annotated[Path, typer.Argument(help="the experiment file", show_default=False)]
+Name = Annotated[str, typer.Argument(help="the experiment's name", show_default=False)]
+Root = Annotated[Path, typer.Option(envvar="SEEDBED_ROOT", help="folder that takes everything a run writes")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a field; repeatable")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
+Workers = Annotated[int, typer.Option(min=0, help="at most so many workers; 0: as many as there are CPUs")]
+Where = Annotated[Executor, typer.Option(help="where workers live")]
+RayAddress = Annotated[str | None, typer.Option(help="a running Ray cluster; none: Ray starts here")]
+Tracked = Annotated[TrackerKind, typer.Option(help="auto: W&B online with a login, offline without")]
+RetryFailed = Annotated[bool, typer.Option(help="run failed trials again")]
+
+
+@app.command()
+def run(
+    file: File,
+    set_: Sets = None,
+    root: Root = Path("runs"),
+    executor: Where = Executor.ray,
+    ray_address: RayAddress = None,
+    prefect: Annotated[bool, typer.Option(help="run as a Prefect flow, or without Prefect")] = True,
+    tracker: Tracked = TrackerKind.auto,
+    workers: Workers = 0,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan, train, summarise, report. The same command goes on where an earlier one ended."""
+    from flows.running import run_file
+    from flows.steps import Options
+
+    options = Options(str(root), executor.value, ray_address, tracker.value, workers, retry_failed)
+    _leave(lambda: run_file(file, set_ or [], options, prefect=prefect, as_json=as_json))
+
+
+@app.command()
+def plan(
+    file: File,
+    set_: Sets = None,
+    root: Root = Path("runs"),
+    workers: Workers = 0,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
+    """What would run, in which cohorts, what is done already, and what it should cost."""
+    from flows.showing import show_plan
+    from flows.steps import Options
+
+    options = Options(str(root), "inline", workers=workers, retry_failed=retry_failed)
+    _leave(lambda: show_plan(file, set_ or [], options, as_json=as_json))
+
+
+@app.command()
+def status(name: Name, root: Root = Path("runs"), as_json: AsJson = False) -> None:
+    """How an experiment stands."""
+    from flows.showing import show_status
+
+    _leave(lambda: show_status(root, name, as_json=as_json))
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="an experiment's name or a trial's id", show_default=False)],
+    root: Root = Path("runs"),
+) -> None:
+    """The log of an experiment's driver, or of a trial's worker."""
+    from flows.showing import show_logs
+
+    _leave(lambda: show_logs(root, name))
+
+
+@app.command()
+def report(name: Name, root: Root = Path("runs")) -> None:
+    """Build an experiment's page again and print its path."""
+    from flows.showing import show_report
+
+    _leave(lambda: show_report(root, name))
+
+
+@app.command()
+def stop(name: Name, root: Root = Path("runs")) -> None:
+    """Stop a running experiment at its next boundary; `seedbed run` goes on later."""
+    from flows.showing import stop_experiment
+
+    _leave(lambda: stop_experiment(root, name))
+
+
+@app.command()
+def serve(
+    file: File,
+    cron: Annotated[str | None, typer.Option(help='when, as cron says it: "0 3 * * *"')] = None,
+    interval: Annotated[float | None, typer.Option(min=1, help="seconds between two runs")] = None,
+    set_: Sets = None,
+    root: Root = Path("runs"),
+    executor: Where = Executor.ray,
+    ray_address: RayAddress = None,
+    tracker: Tracked = TrackerKind.auto,
+    workers: Workers = 0,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Run an experiment file on a schedule, as long as this command runs."""
+    from flows.serve import serve_file
+    from flows.steps import Options
+
+    options = Options(str(root), executor.value, ray_address, tracker.value, workers, retry_failed)
+    _leave(lambda: serve_file(file, set_ or [], options, cron=cron, interval=interval))
+
+
+@app.command()
+def submit(
+    file: File,
+    ray_address: Annotated[str, typer.Option(help="the cluster's dashboard")] = "http://127.0.0.1:8265",
+    set_: Sets = None,
+    root: Root = Path("runs"),
+    tracker: Tracked = TrackerKind.auto,
+    workers: Workers = 0,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Run an experiment file on a Ray cluster as a job; a second submission attaches to the first."""
+    from flows.submit import submit_file
+
+    flags = ["--tracker", tracker.value, "--workers", str(workers), *(["--retry-failed"] if retry_failed else [])]
+    _leave(lambda: submit_file(file, set_ or [], root, ray_address, flags))
+
+
+@app.command()
+def sync(root: Root = Path("runs")) -> None:
+    """Deliver offline W&B runs, and prove that they arrived."""
+    from flows.showing import sync_runs
+
+    _leave(lambda: sync_runs(root))
+
+
+@app.command()
+def doctor(root: Root = Path("runs"), ray_address: RayAddress = None, as_json: AsJson = False) -> None:
+    """What is installed, reachable and authorised."""
+    from flows.doctor import examine
+
+    _leave(lambda: examine(root, ray_address, as_json=as_json))
+
+
+def _leave(command: Any) -> None:
+    """Runs a command; an error that the user can mend is one sentence on standard error."""
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # `seedbed status NAME | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        text = _explained(error)
+        if text is None:
+            raise
+        print(text, file=sys.stderr)
+        code = 2 if type(error).__name__ == "SpecError" or getattr(error, "usage", False) else 1
+    raise typer.Exit(code)
+
+
+def _explained(error: Exception) -> str | None:
+    """The sentence of an error that is no fault of the program's; None for the rest."""
+    from flows.errors import UserError
+
+    if isinstance(error, UserError) or type(error).__name__ in ("SpecError", "BusyError"):
+        return str(error)
+    return None
+
+
+def print_json(value: Any) -> None:
+    """One JSON object as one line of standard output."""
+    print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def main() -> None:
+    """The entry point of `seedbed`."""
+    app(prog_name="seedbed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The commands that look or tidy up: plan, status, logs, report, stop, sync."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.errors import UserError
+from flows.leaderboard import leaderboard
+from flows.progress import clock, leaderboard_table
+from flows.steps import Options, Steps, build_report, read_ledger, summary_of
+
+__all__ = ["show_logs", "show_plan", "show_report", "show_status", "stop_experiment", "sync_runs"]
+
+STOP_SECONDS = 60.0
+SYNC_SECONDS = 600.0
+
+
+def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json: bool) -> int:
+    """Prints what a run would do.
+
+    Raises:
+        SpecError: the file is wrong.
+    """
+    steps = Steps.load(file, overrides, options)
+    plan = steps.plan()
+    if as_json:
+        from flows.cli import print_json
+
+        print_json(_plan_json(steps, plan))
+        return 0
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("cohort")
+    table.add_column("lanes", justify="right")
+    table.add_column("seeds")
+    table.add_column("expected", justify="right")
+    for cohort, seconds in plan.cohorts:
+        label = " | ".join(dict.fromkeys(t.label for t in cohort))
+        seeds = ", ".join(dict.fromkeys(str(t.seed) for t in cohort))
+        table.add_row(Text(label), str(len(cohort)), seeds, clock(seconds))
+    if plan.cohorts:
+        console.print(table)
+    total = sum(seconds for _, seconds in plan.cohorts)
+    console.print(f"{len(plan.due)} to train in {len(plan.cohorts)} cohorts, {clock(total)} of worker time expected")
+    console.print(f"{len(plan.done)} done already, {len(plan.failed)} failed before")
+    return 0
+
+
+def _plan_json(steps: Steps, plan: Any) -> dict[str, Any]:
+    trials = steps.experiment.trials
+    return {
+        "experiment": steps.experiment.name,
+        "run_root": str(steps.root),
+        "trials": [{"id": t.id, "learner": t.learner, "label": t.label, "seed": t.seed} for t in trials],
+        "due": [t.id for t in plan.due],
+        "done": [t.id for t in plan.done],
+        "failed": [t.id for t in plan.failed],
+        "cohorts": [{"trials": [t.id for t in c], "seconds": round(s, 1)} for c, s in plan.cohorts],
+        "seconds": round(sum(s for _, s in plan.cohorts), 1),
+    }
+
+
+def _unknown(root: Path, name: str) -> UserError:
+    return UserError(f"the run root {root} has no experiment {name}", usage=True)
+
+
+def show_status(root: Path, name: str, *, as_json: bool) -> int:
+    """Prints how an experiment stands.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    root = root.resolve()
+    try:
+        summary = summary_of(root, name)
+        row, trials = read_ledger(root, name)
+    except KeyError:
+        raise _unknown(root, name) from None
+    if as_json:
+        from flows.cli import print_json
+
+        print_json(summary)
+        return 0
+    console = Console(highlight=False)
+    holder = f", run by process {row['pid']} on {row['host']}" if row["alive"] else ""
+    console.print(f"{name}: {row['state']}{holder}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("trial", "label", "seed", "state", "progress", "score", "reason"):
+        table.add_column(column)
+    for t in trials:
+        share = f"{t['progress']:,} of {t['budget']:,} {t['unit']}"
+        score = "-" if t["score"] is None else f"{t['score_name']} {t['score']:.4g}"
+        table.add_row(t["id"], Text(t["label"]), str(t["seed"]), t["state"], share, score, Text(t["reason"] or ""))
+    console.print(table)
+    console.print(leaderboard_table(leaderboard(summary)))
+    return 0
+
+
+def show_logs(root: Path, name: str) -> int:
+    """Prints the driver's log of an experiment, or the worker's log (and traceback) of a trial.
+
+    Raises:
+        UserError: neither is there.
+    """
+    from harness.ledger import Ledger
+
+    root = root.resolve()
+    files = [root / "experiments" / name / "driver.log"]
+    if not files[0].parent.is_dir():
+        if not (root / "ledger.sqlite").exists():
+            raise _unknown(root, name)
+        ledger = Ledger(root / "ledger.sqlite")
+        row = ledger.find([name]).get(name)
+        ledger.close()
+        if row is None:
+            raise UserError(f"the run root {root} has no experiment and no trial {name}", usage=True)
+        files = [root / "cohorts" / str(row["cohort"]) / "worker.log", root / "trials" / name / "traceback.txt"]
+    found = [file for file in files if file.is_file()]
+    for file in found:
+        print(file.read_text(errors="replace"), end="", flush=True)
+    if not found:
+        print("nothing was logged")
+    return 0
+
+
+def show_report(root: Path, name: str) -> int:
+    """Builds the page again and prints its path.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
+    try:
+        print(build_report(root.resolve(), name))
+    except KeyError:
+        raise _unknown(root, name) from None
+    return 0
+
+
+def stop_experiment(root: Path, name: str) -> int:
+    """Asks the driver of an experiment to stop and waits until it did.
+
+    Raises:
+        UserError: there is no such experiment, or its driver runs on another machine.
+    """
+    from harness.ledger import same_host_pid
+
+    try:
+        row, _ = read_ledger(root.resolve(), name)
+    except KeyError:
+        raise _unknown(root, name) from None
+    if not row["alive"]:
+        print(f"{name} is not running")
+        return 0
+    pid = same_host_pid(row)
+    if pid is None:
+        raise UserError(f"{name} is run by process {row['pid']} on {row['host']}: stop it there")
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < end:
+        row, _ = read_ledger(root.resolve(), name)
+        if not row["alive"]:
+            print(f"{name} is stopped; `seedbed run` goes on")
+            return 0
+        time.sleep(0.2)
+    raise UserError(f"{name} was asked to stop, but process {pid} still runs; it stops at its next boundary")
+
+
+def sync_runs(root: Path) -> int:
+    """Delivers offline W&B runs and says what arrived."""
+    from harness.tracking import sync
+
+    done = sync(root.resolve(), SYNC_SECONDS)
+    print("\n".join(done.lines))
+    return done.exit_code

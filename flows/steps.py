@@ -1,0 +1,264 @@
+"""The steps of a run, each done once: plan, train, summarise, report. With Prefect around them or without."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.stopping import Stopper
+from harness.driver import Driver
+from harness.experiment import Experiment, load_experiment
+from harness.ledger import BusyError, Ledger
+from harness.tracking import make_tracker
+
+__all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
+
+FINISH_SECONDS = 60.0  # for W&B; what did not arrive is delivered by `seedbed sync`
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is done; small JSON, so that it can be a flow's parameter."""
+
+    root: str = "runs"
+    executor: str = "ray"
+    ray_address: str | None = None
+    tracker: str = "auto"
+    workers: int = 0
+    retry_failed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `Options(**values)` is the way back."""
+        return asdict(self)
+
+
+class Steps:
+    """One run of one experiment; a step that was done is not done again.
+
+    Args:
+        experiment: what to run.
+        options: how.
+
+    Attributes:
+        listeners: called with every event of the driver.
+        error: what a step raised, so that it is not mistaken for an error of Prefect's.
+    """
+
+    def __init__(self, experiment: Experiment, options: Options) -> None:
+        self.experiment = experiment
+        self.options = options
+        self.root = Path(options.root).resolve()
+        self.listeners: list[Listener] = []
+        self.error: BaseException | None = None
+        self._results: dict[str, Any] = {}
+        self.tracker = make_tracker(options.tracker, self.root, experiment.name)  # type: ignore[arg-type]
+        self.driver = Driver(
+            experiment,
+            self.root,
+            executor=options.executor,
+            ray_address=options.ray_address,
+            tracker=self.tracker,
+            workers=options.workers,
+            retry_failed=options.retry_failed,
+            on_event=self._hear,
+        )
+        self.stopper = Stopper(self.driver.request_stop, self.note)
+        self._started = threading.Event()
+        self._started.set()
+
+    @classmethod
+    def load(cls, file: str | Path, overrides: Sequence[str], options: Options) -> Steps:
+        """Reads an experiment file.
+
+        Raises:
+            SpecError: it is wrong; nothing was written or started.
+        """
+        return cls(load_experiment(file, overrides), options)
+
+    def check_free(self) -> None:
+        """Looks whether another process runs this experiment, before anything is started.
+
+        Raises:
+            BusyError: one does.
+        """
+        row = self.driver.ledger.experiment(self.experiment.name)
+        if row is not None and row["alive"] and row["pid"] != os.getpid():
+            raise BusyError(
+                f"experiment {row['name']} is being run by process {row['pid']} on {row['host']}; "
+                f"wait for it, or stop it with `seedbed stop {row['name']}`"
+            )
+
+    def start_workers(self) -> None:
+        """Starts workers in a thread, so that they import torch while Prefect's server starts."""
+        self._started = threading.Event()
+        threading.Thread(target=self._start_workers, daemon=True).start()
+
+    def _start_workers(self) -> None:
+        try:
+            self.driver.start_workers()
+        except Exception as error:  # training meets the same trouble, and tells it
+            self.note(f"workers could not be started ahead of time: {error}")
+        self._started.set()
+        threading.Event().wait()  # Linux kills Ray's processes when the thread that started them ends
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "cohort":
+            self.stopper.install()  # Ray and Prefect take SIGTERM when they start
+        for listener in self.listeners:
+            listener(event)
+
+    def note(self, text: str) -> None:
+        """Says a sentence to all listeners."""
+        self._hear({"kind": "note", "text": text})
+
+    def _once(self, name: str, step: Callable[[], Any]) -> Any:
+        if name not in self._results:
+            try:
+                self._results[name] = step()
+            except BaseException as error:
+                self.error = error
+                raise
+        return self._results[name]
+
+    def plan(self) -> Any:
+        """What would be trained, in which cohorts, and what is done already."""
+        return self._once("plan", self.driver.plan)
+
+    def plan_text(self) -> str:
+        """The plan in one sentence."""
+        plan = self.plan()
+        text = f"{self.experiment.name}: {len(plan.due)} trials to train in {len(plan.cohorts)} cohorts"
+        if plan.done:
+            text += f", {len(plan.done)} done already"
+        if plan.failed:
+            text += f", {len(plan.failed)} failed before (--retry-failed runs them again)"
+        return text
+
+    def train(self) -> Any:
+        """Trains what is due; the outcome is the ledger's."""
+        return self._once("train", self._train)
+
+    def _train(self) -> Any:
+        self._started.wait()
+        with self.stopper:
+            self.stopper.graceful = True
+            try:
+                return self.driver.train()
+            finally:
+                self.stopper.graceful = False
+
+    def summarise(self) -> dict[str, Any]:
+        """Reads the ledger and writes `summary.json`."""
+        return self._once("summarise", self._summarise)
+
+    def _summarise(self) -> dict[str, Any]:
+        summary = summary_of(self.root, self.experiment.name)
+        target = experiment_folder(self.root, self.experiment.name) / "summary.json"
+        temporary = target.with_name(f".summary-{os.getpid()}.json")
+        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+        temporary.replace(target)
+        return summary
+
+    def report(self) -> Path:
+        """Builds the page."""
+        return self._once("report", self._report)
+
+    def _report(self) -> Path:
+        page = build_report(self.root, self.experiment.name)
+        if self.plan().due:  # W&B has the rest since an earlier run
+            self.tracker.report(self.summarise(), page)
+            told = self.tracker.finish(FINISH_SECONDS)
+            if told:
+                self.note(told)
+        return page
+
+    def rest(self) -> int:
+        """Does every step that was not done yet, in order; returns the exit status."""
+        outcome = self.train()
+        self.summarise()
+        self.report()
+        return int(outcome.exit_code)
+
+
+def experiment_folder(root: Path, name: str) -> Path:
+    """Where an experiment's own files lie; made if need be."""
+    folder = root / "experiments" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def build_report(root: Path, name: str) -> Path:
+    """Builds an experiment's page from the ledger and the run folders.
+
+    Raises:
+        KeyError: the run root has no such experiment.
+    """
+    from harness.report import build_page  # plotly and pandas: only now
+
+    folder = root / "experiments" / name
+    row, trials = read_ledger(root, name)
+    file = folder / "experiment.yaml"
+    facts = {
+        "name": name,
+        "state": row["state"],
+        "started": row["created"],
+        "finished": row["updated"],
+        "text": file.read_text() if file.exists() else "",
+    }
+    return build_page(facts, trials, root, folder / "page.html")
+
+
+def read_ledger(root: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An experiment's row and its trials'.
+
+    Raises:
+        KeyError: the run root has no such experiment.
+    """
+    if not (root / "ledger.sqlite").exists():
+        raise KeyError(name)
+    ledger = Ledger(root / "ledger.sqlite")
+    try:
+        row = ledger.experiment(name)
+        if row is None:
+            raise KeyError(name)
+        return row, ledger.trials(name)
+    finally:
+        ledger.close()
+
+
+def summary_of(root: Path, name: str) -> dict[str, Any]:
+    """The object that `seedbed run --json` and `seedbed status --json` print.
+
+    Raises:
+        KeyError: the run root has no such experiment.
+    """
+    row, trials = read_ledger(root, name)
+    return {
+        "experiment": name,
+        "run_root": str(root),
+        "page": str(root / "experiments" / name / "page.html"),
+        "state": row["state"],
+        "trials": [_trial_json(root, trial) for trial in trials],
+    }
+
+
+def _trial_json(root: Path, trial: dict[str, Any]) -> dict[str, Any]:
+    score = trial["score"]
+    finite = score is not None and math.isfinite(score)
+    return {
+        "id": trial["id"],
+        "learner": trial["learner"],
+        "label": trial["label"],
+        "seed": trial["seed"],
+        "state": trial["state"],
+        "attempts": trial["attempts"],
+        "score": {"name": trial["score_name"], "value": score if finite else None},
+        "folder": str(root / "trials" / trial["id"]),
+    }

@@ -1,0 +1,244 @@
+"""`seedbed submit`: an experiment file as a job on a Ray cluster, followed from here.
+
+The project travels as the job's working directory. The job's id follows from the experiment's name and the file, so a
+second submission attaches to the first while it runs. The token travels in the requests' headers and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.errors import UserError
+from harness.experiment import load_experiment
+
+__all__ = ["find_token", "job_name", "project_files", "submit_file"]
+
+SIZE_LIMIT = 100 * 1024 * 1024
+LEFT_OUT = {".git", ".venv", "venv", "runs", "wandb", "node_modules", "build", "dist", "__pycache__"}
+OUR_PACKAGES = ("flows", "agents", "generative", "supervised", "harness", "nets")
+LIVE = ("PENDING", "RUNNING")
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+LEAST_RETRY_SECONDS = 1.0
+
+
+def submit_file(file: Path, overrides: Sequence[str], root: Path, address: str, flags: Sequence[str]) -> int:
+    """Submits an experiment file, or attaches to the job that runs it; follows the log to the job's end.
+
+    Args:
+        file: the experiment file.
+        overrides: "trials.0.lr=1e-3" and the like.
+        root: the run root, as the cluster sees it.
+        address: of the cluster's dashboard.
+        flags: more options of `seedbed run`.
+
+    Returns:
+        The job's exit status; 130 if it was stopped, or if the user detached.
+
+    Raises:
+        SpecError: the file is wrong; nothing was submitted.
+        UserError: the cluster cannot be reached, refuses us, or the project is too large.
+    """
+    experiment = load_experiment(file, overrides)
+    client = _connect(address)
+    with _explained(address):
+        jobs = {job.submission_id: str(job.status.value) for job in client.list_jobs() if job.submission_id}
+        name, live = job_name(experiment.name, experiment.text, jobs)
+        if live:
+            print(f"attached to job {name}, which runs this file already", flush=True)
+        else:
+            entry = _entrypoint(file, overrides, root, flags)
+            with _staged(file) as folder:
+                client.submit_job(entrypoint=entry, submission_id=name, runtime_env={"working_dir": str(folder)})
+            print(f"submitted as job {name}", flush=True)
+        try:
+            return _follow(client, name)
+        except KeyboardInterrupt:
+            stop = f"RAY_ADDRESS={address} ray job stop {name}"
+            print(f"\ndetached; the job goes on. Attach: the same command. Stop: {stop}", flush=True)
+            return 130
+
+
+def job_name(name: str, text: str, jobs: dict[str, str]) -> tuple[str, bool]:
+    """The job's id and whether it lives: from the experiment's name, the file's text, and an epoch after the first.
+
+    Args:
+        name: the experiment's.
+        text: the file, overrides applied.
+        jobs: id -> status of the jobs that the cluster knows.
+    """
+    base = f"seedbed-{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    epoch, job = 1, base
+    while job in jobs and jobs[job] not in LIVE:
+        epoch += 1
+        job = f"{base}-e{epoch}"
+    return job, job in jobs
+
+
+def find_token() -> str | None:
+    """The cluster's token: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token:
+        return token.strip()
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _connect(address: str) -> Any:
+    token = find_token()
+    os.environ["RAY_AUTH_MODE"] = "token" if token else "disabled"  # else Ray makes a token of its own
+    with _explained(address):
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(address)
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return client
+
+
+@contextlib.contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Turns what the cluster answers into one sentence."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except (ConnectionError, OSError):
+        raise UserError(f"no Ray cluster answers at {address}; is its dashboard running?") from None
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the Ray cluster at {address} answered: {str(error).strip()[:300]}") from None
+    except AuthenticationError:
+        if find_token() is None:
+            raise UserError(
+                f"the Ray cluster at {address} wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+                "or put it into ~/.ray/auth_token",
+                usage=True,
+            ) from None
+        raise UserError(f"the Ray cluster at {address} refused the token", usage=True) from None
+
+
+def _entrypoint(file: Path, overrides: Sequence[str], root: Path, flags: Sequence[str]) -> str:
+    inside = Path(file).resolve().relative_to(_project(file))
+    command = ["python", "-m", "flows.cli", "run", str(inside), "--executor", "ray", "--ray-address", "auto"]
+    command += ["--root", str(Path(root).resolve()), "--no-prefect", *flags]
+    for one in overrides:
+        command += ["--set", one]
+    return shlex.join(command)
+
+
+def _project(file: Path) -> Path:
+    """The folder that travels: where the command runs, or the file's own where it lies elsewhere."""
+    here, file = Path.cwd().resolve(), Path(file).resolve()
+    return here if file.is_relative_to(here) else file.parent
+
+
+def project_files(folder: Path) -> list[Path]:
+    """Files of a project, relative to its folder: what git knows or does not ignore; without git, all but the usual."""
+    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        names = [Path(os.fsdecode(n)) for n in done.stdout.split(b"\0") if n] if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired):
+        names = None
+    if names is None:
+        names = [Path(base, n).relative_to(folder) for base, _, files in _walk(folder) for n in files]
+    return [n for n in names if not _left_out(n) and (folder / n).is_file()]
+
+
+def _left_out(name: Path) -> bool:
+    return any(part in LEFT_OUT or part.endswith("_cache") or part.endswith(".egg-info") for part in name.parts)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    for base, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not _left_out(Path(f))]
+        yield base, folders, files
+
+
+@contextlib.contextmanager
+def _staged(file: Path) -> Iterator[Path]:
+    """A temporary folder with everything that travels: the user's project, and our packages where it lacks them.
+
+    Raises:
+        UserError: it is too large.
+    """
+    project = _project(file)
+    chosen = {name: project / name for name in project_files(project)}
+    ours = Path(__file__).resolve().parents[1]
+    for package in OUR_PACKAGES:
+        if not (project / package).is_dir():
+            files = [p for p in (ours / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+            chosen.update({p.relative_to(ours): p for p in files})
+    size = sum(path.stat().st_size for path in chosen.values())
+    if size > SIZE_LIMIT:
+        largest = max(chosen, key=lambda name: chosen[name].stat().st_size)
+        raise UserError(
+            f"the project {project} is {size / 2**20:.0f} MiB, at most {SIZE_LIMIT // 2**20} MiB may travel; its "
+            f" largest file is {largest}; name what stays here in .gitignore",
+            usage=True,
+        )
+    with tempfile.TemporaryDirectory(prefix="seedbed-") as name:
+        for inside, path in chosen.items():
+            target = Path(name, inside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        yield Path(name)
+
+
+def _follow(client: Any, job: str) -> int:
+    """Prints the job's log until it ended; a broken connection is taken up again where it broke."""
+    shown = 0
+    while True:
+        with contextlib.suppress(RuntimeError, OSError):
+            shown = asyncio.run(_tail(client, job, shown))
+        details = client.get_job_info(job)
+        status = str(details.status.value)
+        if status not in LIVE:
+            rest = client.get_job_logs(job)[shown:]
+            sys.stdout.write(rest)
+            sys.stdout.flush()
+            return _exit_code(status, details)
+        time.sleep(LEAST_RETRY_SECONDS)
+
+
+async def _tail(client: Any, job: str, shown: int) -> int:
+    seen = 0
+    async for text in client.tail_job_logs(job):
+        fresh = text[max(0, shown - seen) :]
+        seen += len(text)
+        if fresh:
+            sys.stdout.write(fresh)
+            sys.stdout.flush()
+            shown = seen
+    return max(shown, seen)
+
+
+def _exit_code(status: str, details: Any) -> int:
+    if status == "SUCCEEDED":
+        return 0
+    if status == "STOPPED":
+        print("the job was stopped; the same command goes on where it ended", file=sys.stderr)
+        return 130
+    code = getattr(details, "driver_exit_code", None)
+    if code is None:
+        print(f"the job failed: {details.message}", file=sys.stderr)
+    return int(code) if code else 1

@@ -1,0 +1,247 @@
+"""Checkpoints of cohorts: one atomic folder, safetensors and JSON only.
+
+Write protocol: a temporary folder per attempt; tensors, fsync; the manifest with sizes and sha256 last, fsync; the
+fence is checked; rename; fsync of the parent. The previous checkpoint goes only after the new one counts, and one older
+generation is kept for the case that the newest turns out to be damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = [
+    "Checkpoint",
+    "DamagedError",
+    "FencedError",
+    "check_like",
+    "good_checkpoints",
+    "load",
+    "pack",
+    "save",
+    "sha256_file",
+    "unpack",
+    "write_fence",
+    "write_json",
+]
+
+FORMAT = 1
+_NAME = re.compile(r"ckpt-(\d{12})-(\d+)$")
+
+
+class DamagedError(Exception):
+    """A checkpoint that must not be used: incomplete, altered, or not of this cohort's shape."""
+
+
+class FencedError(Exception):
+    """Another driver took the cohort over: this worker must not write any more."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read back: the tree of tensors and the JSON facts beside it."""
+
+    path: Path
+    progress: int
+    tree: Any
+    meta: dict[str, Any]
+
+
+def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """Splits a tree into tensors by name and a JSON skeleton that names them.
+
+    Trees are nested dicts, lists and tuples of tensors, numpy arrays, numbers, strings, booleans and None. Dicts may
+    have integer keys (optimiser states do).
+
+    Raises:
+        TypeError: a leaf that is none of these.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: Any, path: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[path] = value.detach().cpu().contiguous()
+            return {"$tensor": path}
+        if isinstance(value, np.ndarray):
+            tensors[path] = torch.from_numpy(np.ascontiguousarray(value))
+            return {"$array": path}
+        if isinstance(value, dict):
+            if all(isinstance(k, str) and not k.startswith("$") for k in value):
+                return {k: walk(v, f"{path}.{k}" if path else k) for k, v in value.items()}
+            return {"$items": [[walk(k, path), walk(v, f"{path}.{k}")] for k, v in value.items()]}
+        if isinstance(value, list | tuple):
+            rows = [walk(v, f"{path}.{i}") for i, v in enumerate(value)]
+            return rows if isinstance(value, list) else {"$tuple": rows}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        kind = type(value).__name__
+        raise TypeError(f"a checkpoint holds tensors, arrays and JSON values; {path or 'it'} is a {kind}")
+
+    return tensors, walk(tree, "")
+
+
+def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
+    """The tree that `pack` took apart."""
+    if isinstance(skeleton, list):
+        return [unpack(v, tensors) for v in skeleton]
+    if not isinstance(skeleton, dict):
+        return skeleton
+    if "$tensor" in skeleton:
+        return tensors[skeleton["$tensor"]]
+    if "$array" in skeleton:
+        return tensors[skeleton["$array"]].numpy()
+    if "$tuple" in skeleton:
+        return tuple(unpack(v, tensors) for v in skeleton["$tuple"])
+    if "$items" in skeleton:
+        return {unpack(k, tensors): unpack(v, tensors) for k, v in skeleton["$items"]}
+    return {k: unpack(v, tensors) for k, v in skeleton.items()}
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any, durable: bool = False) -> None:
+    """Writes JSON through a temporary file and a rename: readers see the old or the new text, never half."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1, allow_nan=False)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+    if durable:
+        _fsync(path.parent)
+
+
+def write_fence(folder: Path, fence: int) -> None:
+    """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "fence.json", {"fence": fence})
+
+
+def check_fence(folder: Path, fence: int) -> None:
+    """Raises FencedError unless `fence` is the current one."""
+    current = json.loads((folder / "fence.json").read_text())["fence"]
+    if current != fence:
+        raise FencedError(f"cohort {folder.name} was taken over (fence {current}, this worker has {fence})")
+
+
+def save(folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any]) -> Path:
+    """Writes a checkpoint and makes it count, then drops all but the newest two.
+
+    Args:
+        folder: the cohort's folder (holds fence.json).
+        progress: the cohort's progress.
+        fence: this worker's fence number.
+        tree: what to save.
+        meta: JSON facts: lane -> trial, alive, mode, threads, committed bytes of the metrics files.
+
+    Raises:
+        FencedError: another driver took the cohort over; nothing was committed.
+    """
+    temporary = folder / f".tmp-{uuid.uuid4().hex[:12]}"
+    temporary.mkdir(parents=True)
+    try:
+        tensors, skeleton = pack(tree)
+        state = temporary / "state.safetensors"
+        save_file(tensors, state)
+        _fsync(state)
+        manifest = {
+            "format": FORMAT,
+            "progress": progress,
+            "fence": fence,
+            "files": {state.name: {"bytes": state.stat().st_size, "sha256": sha256_file(state)}},
+            "tensors": {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()},
+            "tree": skeleton,
+            "meta": meta,
+        }
+        write_json(temporary / "manifest.json", manifest, durable=True)
+        check_fence(folder, fence)
+        target = folder / f"ckpt-{progress:012d}-{fence}"
+        if target.exists():  # the same boundary under the same fence: what is there already counts
+            return target
+        temporary.rename(target)
+        _fsync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in _folders(folder)[2:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first: by progress, then by fence."""
+    found = [(int(m[1]), int(m[2]), p) for p in folder.glob("ckpt-*") if (m := _NAME.match(p.name))]
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint after verifying every byte of it.
+
+    Raises:
+        DamagedError: a file is missing, has another size or another sha256, or the manifest cannot be read.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name, facts in manifest["files"].items():
+            file = path / Path(name).name
+            if file.stat().st_size != facts["bytes"] or sha256_file(file) != facts["sha256"]:
+                raise DamagedError(f"{file} is not what its manifest says")
+        tensors = load_file(path / "state.safetensors")
+        shapes = {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()}
+        if manifest["format"] != FORMAT or shapes != manifest["tensors"]:
+            raise DamagedError(f"{path} holds other tensors than its manifest says")
+        tree = unpack(manifest["tree"], tensors)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from error
+    return Checkpoint(path, manifest["progress"], tree, manifest["meta"])
+
+
+def good_checkpoints(folder: Path) -> Iterator[Checkpoint | DamagedError]:
+    """The cohort's checkpoints, newest first; a damaged one comes as the error that says so."""
+    for path in _folders(folder):
+        try:
+            yield load(path)
+        except DamagedError as error:
+            yield error
+
+
+def check_like(template: Any, tree: Any, path: str = "state") -> None:
+    """Checks that a tree has the template's names, shapes and dtypes.
+
+    Raises:
+        DamagedError: naming the first place where they differ.
+    """
+    if isinstance(template, dict):
+        if not isinstance(tree, dict) or template.keys() != tree.keys():
+            raise DamagedError(f"{path}: other names than this version's")
+        for key, value in template.items():
+            check_like(value, tree[key], f"{path}.{key}")
+    elif not isinstance(tree, Tensor) or tree.shape != template.shape or tree.dtype != template.dtype:
+        raise DamagedError(f"{path}: another shape or type than this version's")

@@ -1,0 +1,91 @@
+"""A cohort on its way through the driver, and where its last checkpoint may lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.learner import learner_class
+from harness.spec import Trial
+
+__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "sources_of"]
+
+Sources = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass
+class Cohort:
+    """Trials of one shape, one a lane.
+
+    Attributes:
+        id: the same trials from the same sources have the same id.
+        sources: cohorts that these lanes were cut from, the latest first, with their lanes there.
+        mode: how the lanes are executed, once it is known.
+        fence: the number under which its worker may commit.
+        deaths: workers that died in a row without progress in between.
+        ended: lanes that have a result or have failed.
+    """
+
+    id: str
+    trials: tuple[Trial, ...]
+    sources: Sources = ()
+    mode: str | None = None
+    fence: int = 0
+    deaths: int = 0
+    death_progress: int = -1
+    progress: int = 0
+    ended: set[int] = field(default_factory=set)
+
+    @property
+    def alive(self) -> list[int]:
+        """Lanes that still train."""
+        return [k for k in range(len(self.trials)) if k not in self.ended]
+
+    @property
+    def label(self) -> str:
+        """For people: what trains here."""
+        labels = list(dict.fromkeys(t.label for t in self.trials))
+        return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
+
+
+def config_of(trial: Trial) -> Any:
+    """A trial's configuration as its learner's own type."""
+    return learner_class(trial.learner).Config.model_validate(trial.config)
+
+
+def sources_of(cohort: str, older: Sources, lanes: Sequence[int]) -> Sources:
+    """Where lanes cut from a cohort find their last checkpoint: its own, or those it was itself cut from."""
+    return ((cohort, tuple(lanes)), *((name, tuple(index[k] for k in lanes)) for name, index in older))
+
+
+def new_cohort(trials: tuple[Trial, ...], sources: Sources = (), mode: str | None = None) -> Cohort:
+    """A cohort that no worker has opened yet."""
+    key = "\n".join([*(t.id for t in trials), repr(sources)])
+    return Cohort(hashlib.sha256(key.encode()).hexdigest()[:12], trials, sources, mode)
+
+
+def left_over(
+    row: Mapping[str, Any], due: Mapping[str, Trial], known: Mapping[str, Trial], settled: set[str]
+) -> Cohort | None:
+    """What is to be trained of a cohort that an earlier run left unfinished.
+
+    The cohort goes on as it was where all of its lanes are either due or settled; else the lanes that are due are cut
+    from it.
+
+    Args:
+        row: the cohort's row in the ledger.
+        due: trials to train, by id.
+        known: the experiment's trials, by id.
+        settled: trials that have a result or have failed.
+    """
+    ids = row["trials"]
+    lanes = [k for k, i in enumerate(ids) if i in due]
+    ended = {k for k, i in enumerate(ids) if i in settled and i not in due}
+    if not lanes:
+        return None
+    sources = tuple((cohort, tuple(index)) for cohort, index in row["sources"])
+    if len(lanes) + len(ended) == len(ids) and all(i in known for i in ids):
+        return Cohort(row["id"], tuple(known[i] for i in ids), sources, row["mode"], ended=ended)
+    return new_cohort(tuple(due[ids[k]] for k in lanes), sources_of(row["id"], sources, lanes), row["mode"])

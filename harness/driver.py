@@ -1,0 +1,414 @@
+"""The driver owns an experiment: plans cohorts, hands them to an executor, decides at every report, writes the ledger.
+
+It holds the rhythm: a worker runs to the next boundary, reports, and waits. Every decision is in the ledger before it
+is sent. The outcome of an experiment is what the ledger says, whoever started the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import rules
+from harness.checkpoint import write_fence
+from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of
+from harness.events import Event, cohort_event, note_event, report_event, trial_event
+from harness.executors import Executor, WorkerDiedError, make_executor
+from harness.experiment import Experiment
+from harness.learner import learner_class, learner_target
+from harness.ledger import FINAL, Ledger
+from harness.messages import Decision, Job, Report
+from harness.planning import expected_seconds, plan_cohorts, shape_key
+from harness.runfolder import RunFolder
+from harness.spec import Trial
+from harness.tracking import FilesTracker, Tracker
+
+__all__ = ["Driver", "Outcome", "Plan"]
+
+HEARTBEAT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: trials that are due, in cohorts with their expected seconds, and what is done already."""
+
+    due: tuple[Trial, ...]
+    done: tuple[Trial, ...]
+    failed: tuple[Trial, ...]  # failed before; run again with `--retry-failed`
+    cohorts: tuple[tuple[tuple[Trial, ...], float], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an experiment stands, from the ledger."""
+
+    state: str  # done, failed, stopped
+    trials: list[dict[str, Any]]
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all trials have a result, 1 some failed, 130 stopped."""
+        return {"done": 0, "failed": 1, "stopped": 130}[self.state]
+
+
+class Driver:
+    """Drives one experiment.
+
+    Args:
+        experiment: the parsed file.
+        root: the run root.
+        executor: "inline", "ray", or an executor of one's own (it is then not stopped).
+        ray_address: of a cluster; None starts Ray here.
+        workers: at most so many workers at a time; 0 leaves it to the executor.
+        tracker: where trials are shown beside their files.
+        on_event: hears what happens (see docs/design.md, "Events").
+        retry_failed: run failed trials again.
+        retries: deaths of a worker without progress in between that a cohort survives.
+        grace: seconds that a stop waits for the next boundary.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        root: Path,
+        executor: str | Executor = "ray",
+        ray_address: str | None = None,
+        workers: int = 0,
+        tracker: Tracker | None = None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        retry_failed: bool = False,
+        retries: int = 3,
+        grace: float = 30.0,
+    ) -> None:
+        self.experiment = experiment
+        self.root = Path(root).resolve()
+        self._own_executor = isinstance(executor, str)
+        self._executor = make_executor(executor, ray_address) if isinstance(executor, str) else executor
+        self._workers = workers
+        self._tracker = tracker or FilesTracker()
+        self._emit = on_event
+        self._retry_failed = retry_failed
+        self._retries = retries
+        self._grace = grace
+        self._stop_at: float | None = None
+        self._abandoned = False
+        self._disk_full = ""
+        self.ledger = Ledger(self.root / "ledger.sqlite")
+
+    @property
+    def folder(self) -> Path:
+        """The experiment's folder."""
+        return self.root / "experiments" / self.experiment.name
+
+    # -- planning ----------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What is due now; reads the ledger and writes nothing."""
+        known = self.ledger.find(t.id for t in self.experiment.trials)
+        state = {i: row["state"] for i, row in known.items()}
+        done = [t for t in self.experiment.trials if self._is_done(state.get(t.id))]
+        failed = [t for t in self.experiment.trials if state.get(t.id) == "failed" and not self._retry_failed]
+        settled = {t.id for t in (*done, *failed)}
+        due = [t for t in self.experiment.trials if t.id not in settled]
+        rates = self.ledger.rates()
+        planned = plan_cohorts(due, self._slots_wanted(due), rates)
+        cohorts = [(tuple(c), expected_seconds(c, rates)) for c in planned]
+        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts))
+
+    @staticmethod
+    def _is_done(state: str | None) -> bool:
+        return state in FINAL and state != "pruned"
+
+    def _slots_wanted(self, due: Sequence[Trial]) -> int:
+        cpus = max((t.resources.cpus for t in due), default=1)
+        return self._workers or max(1, (os.cpu_count() or 1) // cpus)
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Asks for a stop at the next boundary; past the grace time, falls back to the last checkpoint."""
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self._grace
+            self._executor.give_up_at(self._stop_at)
+
+    def start_workers(self) -> None:
+        """Starts workers ahead of time (they import torch meanwhile); `train` does it otherwise."""
+        due = self.plan().due
+        if due:
+            self._slots(due)
+
+    def train(self) -> Outcome:
+        """Trains every trial that is due and returns how the experiment stands.
+
+        Raises:
+            BusyError: another live process drives this experiment.
+        """
+        name = self.experiment.name
+        with self.ledger.drive(name, str(self.experiment.path)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "experiment.yaml").write_text(self.experiment.text)
+            self.ledger.register(name, self.experiment.trials, self._budgets())
+            try:
+                self._train_due()
+            finally:
+                if self._own_executor:
+                    self._executor.stop()
+            outcome = self.outcome()
+            self.ledger.set_state(name, outcome.state)
+        return outcome
+
+    def outcome(self) -> Outcome:
+        """How the experiment stands, from the ledger alone."""
+        trials = self.ledger.trials(self.experiment.name)
+        states = {t["state"] for t in trials}
+        if self._disk_full:
+            return Outcome("stopped", trials, self._disk_full)
+        if states - {*FINAL, "failed"}:
+            return Outcome("stopped", trials, "stopped; the same command goes on")
+        return Outcome("failed" if "failed" in states else "done", trials)
+
+    def _budgets(self) -> dict[str, tuple[int, str]]:
+        out = {}
+        for trial in self.experiment.trials:
+            cls = learner_class(trial.learner)
+            out[trial.id] = (cls.Config.model_validate(trial.config).budget, cls.unit)
+        return out
+
+    def _train_due(self) -> None:
+        """Rounds of training until nothing is due; what another experiment trains is waited for."""
+        while self._stop_at is None:
+            due = self.plan().due
+            if not due:
+                return
+            mine = set(self.ledger.claim(self.experiment.name, [t.id for t in due]))
+            if mine:
+                self._round([t for t in due if t.id in mine])
+                self._retry_failed = False
+            else:
+                self._emit(note_event(f"{len(due)} trials are being trained by another experiment: waiting"))
+                time.sleep(2.0)
+
+    def _round(self, due: list[Trial]) -> None:
+        slots = self._slots(due)
+        for trial in due:
+            self._tracker.open(_tracked(trial, self.experiment.name))
+        queue = self._cohorts(due, slots)
+        busy: dict[int, Cohort] = {}
+        heard = time.monotonic()
+        while busy or (queue and self._stop_at is None):
+            for slot in range(slots):
+                if slot not in busy and queue and self._stop_at is None:
+                    busy[slot] = queue.pop(0)
+                    self._open(slot, busy[slot])
+            for slot, answer in self._executor.wait(1.0):
+                cohort = busy.pop(slot)
+                queue.extend(self._answer(slot, cohort, answer, busy))
+            if self._stop_at is not None and time.monotonic() > self._stop_at and not self._abandoned:
+                self._abandoned = True
+                self._executor.abandon(list(busy))
+            if time.monotonic() - heard > HEARTBEAT_SECONDS:
+                heard = time.monotonic()
+                self.ledger.heartbeat(self.experiment.name)
+        for cohort in queue:
+            self._mark(cohort, "stopped")
+
+    def _slots(self, due: Sequence[Trial]) -> int:
+        cpus = max(t.resources.cpus for t in due)
+        gpus = max(t.resources.gpus for t in due)
+        return self._executor.start(self._slots_wanted(due), cpus, gpus)
+
+    def _cohorts(self, due: list[Trial], slots: int) -> list[Cohort]:
+        """Cohorts an earlier run left, as they were; then new ones for the rest, the longest first."""
+        rest = {t.id: t for t in due}
+        known = {t.id: t for t in self.experiment.trials}
+        cohorts = []
+        for row in self.ledger.open_cohorts(self.experiment.name):
+            states = self.ledger.find(row["trials"])
+            settled = {i for i, trial in states.items() if trial["state"] in (*FINAL, "failed")}
+            cohort = left_over(row, rest, known, settled)
+            if cohort is not None:
+                cohorts.append(cohort)
+                for trial in cohort.trials:
+                    rest.pop(trial.id, None)
+        planned = plan_cohorts(list(rest.values()), slots, self.ledger.rates())
+        return cohorts + [new_cohort(tuple(c)) for c in planned]
+
+    def _open(self, slot: int, cohort: Cohort) -> None:
+        ids = [t.id for t in cohort.trials]
+        running = [ids[k] for k in cohort.alive]
+        cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
+        write_fence(self.root / "cohorts" / cohort.id, cohort.fence)
+        job = Job(
+            cohort=cohort.id,
+            root=str(self.root),
+            learner=learner_target(cohort.trials[0].learner),
+            trials=cohort.trials,
+            fence=cohort.fence,
+            mode=cohort.mode,
+            sources=cohort.sources,
+            sys_path=(str(Path.cwd()), str(Path(self.experiment.path).resolve().parent)),
+        )
+        self._emit(cohort_event(cohort, "running"))
+        self._executor.call(slot, "open", job)
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _answer(
+        self, slot: int, cohort: Cohort, answer: Report | WorkerDiedError, busy: dict[int, Cohort]
+    ) -> list[Cohort]:
+        """Deals with what a worker said; returns cohorts to queue."""
+        if isinstance(answer, WorkerDiedError):
+            return self._worker_died(cohort, answer)
+        for text in answer.notes:
+            self._note(f"{cohort.label}: {text}")
+        if answer.lines and answer.progress > cohort.progress:
+            self._emit(report_event(cohort, answer))
+        self._results(cohort, answer)
+        if answer.kind == "boundary":
+            decision = self._decide(cohort, answer)
+            busy[slot] = cohort
+            self._executor.call(slot, "advance", decision)
+            return []
+        return self._ended(cohort, answer)
+
+    def _decide(self, cohort: Cohort, report: Report) -> Decision:
+        cohort.progress = report.progress
+        if cohort.mode is None:
+            cohort.mode = report.mode
+            self.ledger.set_cohort(cohort.id, mode=report.mode)
+        for trial_id, size in report.committed.items():
+            self._tracker.commit(trial_id, size)
+        score = learner_class(cohort.trials[0].learner).score_of(config_of(cohort.trials[0]))
+        decision = rules.decide(report, cohort.trials, score)
+        if self._stop_at is not None:
+            decision = Decision(end=decision.end, stop=True)
+        rows: list[tuple[str | None, str, str]]
+        rows = [(cohort.trials[k].id, state, reason) for k, (state, reason) in decision.end.items()]
+        if decision.stop:
+            rows.append((None, "stop", "asked to stop"))
+        if rows:
+            self.ledger.decide(cohort.id, rows, report.progress)
+        alive = [cohort.trials[k].id for k in cohort.alive]
+        self.ledger.set_trials(alive, progress=report.progress, seconds=report.seconds)
+        return decision
+
+    def _results(self, cohort: Cohort, report: Report) -> None:
+        """Writes lanes that ended to the ledger, tells the tracker and whoever listens."""
+        for lane, result in report.results.items():
+            trial = cohort.trials[lane]
+            cohort.ended.add(lane)
+            score = result["score"]
+            self.ledger.set_trials(
+                [trial.id],
+                state=result["state"],
+                reason=result["reason"],
+                score_name=score["name"],
+                score=score["value"],
+                progress=result["progress"],
+                seconds=result["seconds"],
+            )
+            self._tracker.commit(trial.id, report.committed.get(trial.id, 0))
+            self._tracker.close(trial.id, result)
+            self._emit(trial_event(trial, result["state"], score["name"], score["value"], result["reason"]))
+
+    def _ended(self, cohort: Cohort, report: Report) -> list[Cohort]:
+        """A cohort left its worker: finished, stopped, or in trouble."""
+        if report.kind == "done":
+            rate = report.progress * len(cohort.trials) / report.seconds if report.seconds else None
+            first = cohort.trials[0]
+            shape = shape_key(first, learner_class(first.learner))
+            self.ledger.set_cohort(cohort.id, state="done", progress=report.progress, rate=rate, shape=shape)
+            cohort.progress = report.progress
+            self._emit(cohort_event(cohort, "done"))
+            return []
+        if report.kind == "stopped":
+            self._mark(cohort, "stopped")
+            return []
+        if report.kind == "fenced":  # its trials are the other driver's now
+            self._note(f"{cohort.label}: {report.error}")
+            return []
+        if report.kind == "disk":
+            self._disk_full = f"no space left for {self.root}: {report.error}"
+            self.request_stop()
+            self._mark(cohort, "stopped")
+            return []
+        if report.kind == "lane_error":
+            self._fail(cohort, list(report.lanes), report.error, report.traceback)
+            return self._split(cohort, [cohort.alive], f"{len(report.lanes)} lanes failed: {report.error}")
+        return self._cohort_failed(cohort, report)
+
+    def _cohort_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
+        alive = cohort.alive
+        if len(alive) == 1:
+            self._fail(cohort, alive, report.error, report.traceback)
+            self.ledger.set_cohort(cohort.id, state="failed")
+            self._emit(cohort_event(cohort, "failed"))
+            return []
+        half = len(alive) // 2
+        return self._split(cohort, [alive[:half], alive[half:]], f"failed ({report.error}): its halves are tried alone")
+
+    def _worker_died(self, cohort: Cohort, error: WorkerDiedError) -> list[Cohort]:
+        if self._abandoned:
+            self._mark(cohort, "stopped")
+            return []
+        cohort.deaths = cohort.deaths + 1 if cohort.progress <= cohort.death_progress else 1
+        cohort.death_progress = cohort.progress
+        self._note(f"{cohort.label}: its worker died at progress {cohort.progress:,}: {error}")
+        self.ledger.decide(cohort.id, [(None, "retry", str(error))], cohort.progress)
+        if cohort.deaths <= self._retries:
+            self._emit(cohort_event(cohort, "retry"))
+            return [cohort]
+        text = f"its worker died {cohort.deaths} times without progress: {error}"
+        return self._cohort_failed(cohort, Report("error", cohort.id, error=text, traceback=text))
+
+    def _split(self, cohort: Cohort, parts: list[list[int]], why: str) -> list[Cohort]:
+        """Goes on with some lanes of a cohort as new cohorts, from its last checkpoint."""
+        self._note(f"{cohort.label}: {why}")
+        self.ledger.decide(cohort.id, [(None, "split", why)], cohort.progress)
+        self.ledger.set_cohort(cohort.id, state="split")
+        self._emit(cohort_event(cohort, "retry"))
+        out = []
+        for lanes in parts:
+            if lanes:
+                trials = tuple(cohort.trials[k] for k in lanes)
+                out.append(new_cohort(trials, sources_of(cohort.id, cohort.sources, lanes), cohort.mode))
+        return out
+
+    def _fail(self, cohort: Cohort, lanes: list[int], reason: str, traceback: str) -> None:
+        for lane in lanes:
+            trial = cohort.trials[lane]
+            cohort.ended.add(lane)
+            RunFolder(self.root, trial).failed(traceback)
+            self.ledger.decide(cohort.id, [(trial.id, "failed", reason)], cohort.progress)
+            self.ledger.set_trials([trial.id], state="failed", reason=reason)
+            result = {"trial": trial.id, "state": "failed", "reason": reason, "score": {"name": None, "value": None}}
+            self._tracker.close(trial.id, result)
+            self._emit(trial_event(trial, "failed", None, None, reason))
+
+    def _mark(self, cohort: Cohort, state: str) -> None:
+        self.ledger.set_trials([cohort.trials[k].id for k in cohort.alive], state=state)
+        if cohort.fence:
+            self.ledger.set_cohort(cohort.id, state=state)
+        self._emit(cohort_event(cohort, state))
+
+    def _note(self, text: str) -> None:
+        self._emit(note_event(text))
+        with (self.folder / "driver.log").open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def _tracked(trial: Trial, experiment: str) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "learner": trial.learner,
+        "version": trial.version,
+        "label": trial.label,
+        "seed": trial.seed,
+        "config": trial.config,
+        "experiment": experiment,
+    }

@@ -1,0 +1,66 @@
+"""What a driver tells whoever listens: plain dicts, for displays, Prefect artifacts and logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.cohorts import Cohort, config_of
+from harness.learner import learner_class
+from harness.messages import Report
+from harness.spec import Trial
+
+__all__ = ["Event", "cohort_event", "note_event", "report_event", "trial_event"]
+
+Event = dict[str, Any]
+
+
+def note_event(text: str) -> Event:
+    """A sentence for the person."""
+    return {"kind": "note", "text": text}
+
+
+def cohort_event(cohort: Cohort, state: str) -> Event:
+    """A cohort's state changed: running, done, retry, failed or stopped."""
+    return {
+        "kind": "cohort",
+        "cohort": cohort.id,
+        "label": cohort.label,
+        "lanes": len(cohort.trials),
+        "state": state,
+        "budget": config_of(cohort.trials[0]).budget,
+        "unit": learner_class(cohort.trials[0].learner).unit,
+        "progress": cohort.progress,
+    }
+
+
+def report_event(cohort: Cohort, report: Report) -> Event:
+    """A boundary: progress, rate (progress x lanes per second), seconds left, metrics (means over the lanes)."""
+    rate = report.progress * len(cohort.trials) / max(report.seconds, 1e-9)
+    left = max(0, report.budget - report.progress) * len(cohort.trials) / max(rate, 1e-9)
+    names = {n for line in report.lines.values() for n in line if n not in ("progress", "seconds")}
+    values = {n: [line[n] for line in report.lines.values() if line.get(n) is not None] for n in names}
+    return {
+        "kind": "report",
+        "cohort": cohort.id,
+        "label": cohort.label,
+        "progress": report.progress,
+        "budget": report.budget,
+        "unit": report.unit,
+        "rate": rate,
+        "seconds_left": left,
+        "metrics": {n: sum(v) / len(v) for n, v in sorted(values.items()) if v},
+    }
+
+
+def trial_event(trial: Trial, state: str, name: str | None, value: float | None, reason: str) -> Event:
+    """A trial ended."""
+    return {
+        "kind": "trial",
+        "trial": trial.id,
+        "label": trial.label,
+        "seed": trial.seed,
+        "state": state,
+        "score_name": name,
+        "score": value,
+        "reason": reason,
+    }

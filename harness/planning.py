@@ -1,0 +1,84 @@
+"""Cohorts: which trials train side by side, in which order, and how long that should take.
+
+Trials of one shape (everything but the seed and the fields marked PerLane) become lanes of one cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.learner import Learner, learner_class
+from harness.spec import LearnerConfig, Trial, canonical
+
+__all__ = ["expected_seconds", "plan_cohorts", "shape_key"]
+
+Cohort = list[Trial]
+
+
+def shape_key(trial: Trial, learner: type[Learner]) -> str:
+    """16 hex digits, equal for trials that can be lanes of one cohort: all but the seed and PerLane fields decides."""
+    per_lane = set(learner.Config.per_lane_fields())
+    shape = {name: value for name, value in trial.config.items() if name not in per_lane}
+    resources = trial.resources.model_dump(mode="json")
+    key = canonical([trial.learner, trial.version, shape, resources])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def expected_seconds(cohort: Sequence[Trial], rates: Mapping[str, float] | None = None) -> float:
+    """Training time of one cohort, in seconds.
+
+    Args:
+        cohort: trials of one shape, at least one.
+        rates: measured progress x lanes per second, by shape key or by a trial's label (the shape counts first);
+            without either the learner's own rough cost is taken.
+    """
+    first = cohort[0]
+    learner = learner_class(first.learner)
+    config: LearnerConfig = learner.Config.model_validate(first.config)
+    measured = rates or {}
+    rate = measured.get(shape_key(first, learner)) or measured.get(first.label)
+    seconds = 1.0 / rate if rate else config.seconds_per_progress
+    return seconds * config.budget * len(cohort)
+
+
+def plan_cohorts(trials: Sequence[Trial], workers: int, rates: Mapping[str, float] | None = None) -> list[Cohort]:
+    """Groups trials by shape into cohorts, the longest expected first; the same trials give the same plan.
+
+    A cohort has at most `resources.lanes` lanes, a foreign learner's exactly one. Where there are fewer cohorts than
+    workers, the longest is halved until every worker has one.
+
+    Args:
+        trials: what is due, in the experiment's order, which lanes keep; none gives no cohorts.
+        workers: how many cohorts can train at once, at least 1.
+        rates: as for `expected_seconds`.
+    """
+    groups: dict[str, Cohort] = {}
+    for trial in trials:
+        groups.setdefault(shape_key(trial, learner_class(trial.learner)), []).append(trial)
+    cohorts = [chunk for group in groups.values() for chunk in _chunks(group)]
+    seconds = {trial.id: expected_seconds([trial], rates) for trial in trials}
+
+    def cost(cohort: Cohort) -> float:
+        return sum(seconds[trial.id] for trial in cohort)
+
+    while len(cohorts) < workers:
+        longest = max(cohorts, key=lambda c: (len(c) > 1, cost(c)), default=[])
+        if len(longest) < 2:
+            break
+        place = cohorts.index(longest)
+        cohorts[place : place + 1] = _balanced(longest, 2)
+    return sorted(cohorts, key=cost, reverse=True)  # stable: equal costs stay in the experiment's order
+
+
+def _chunks(group: Cohort) -> list[Cohort]:
+    most = 1 if learner_class(group[0].learner).foreign else group[0].resources.lanes
+    return _balanced(group, math.ceil(len(group) / most))
+
+
+def _balanced(group: Cohort, parts: int) -> list[Cohort]:
+    """`parts` runs of neighbours whose lengths differ by at most one."""
+    edges = [len(group) * part // parts for part in range(parts + 1)]
+    return [group[start:end] for start, end in itertools.pairwise(edges)]

@@ -1,0 +1,136 @@
+"""What there is to look at: samples beside data and confusion matrices, chosen from the run folders."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from harness.report.figures import matrix_figure, points_figure
+from harness.report.folders import RunFolder
+from harness.statistics import Group, thin
+
+__all__ = ["data_uri", "matrices", "samples"]
+
+MOST_SEEDS = 4
+MOST_BYTES = 400_000
+MOST_PIXELS = 800
+
+
+def data_uri(path: Path) -> str | None:
+    """A PNG file as a data URI, drawn smaller where it is large; None where it cannot be read."""
+    try:
+        raw = path.read_bytes()
+        with Image.open(io.BytesIO(raw), formats=("PNG",)) as image:
+            image.load()
+            if len(raw) > MOST_BYTES:
+                image.thumbnail((MOST_PIXELS, MOST_PIXELS))
+                shrunk = io.BytesIO()
+                image.save(shrunk, format="PNG", optimize=True)
+                raw = shrunk.getvalue()
+    except (OSError, ValueError):
+        return None
+    return "data:image/png;base64," + base64.b64encode(raw).decode()
+
+
+def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:
+    """Sets of panels (points and images), one set a label and name; at most four seeds of each are shown.
+
+    Of more than four seeds those at even steps from the lowest score to the highest are taken, so that the choice
+    flatters nobody.
+    """
+    sets = []
+    for group in groups:
+        slot = slots[group.learner, group.label]
+        for name in _names(group, folders, ("points", "image")):
+            drawn = (_panel(row, folders[row["id"]], name, slot) for row in _choose(group, folders, name))
+            panels = [panel for panel in drawn if panel is not None]
+            if panels:
+                having = sum(name in folders[row["id"]].media for row in group.trials)
+                facts = {"label": group.label, "slot": slot, "name": name, "caption": panels[0]["caption"]}
+                sets.append({**facts, "shown": len(panels), "having": having, "panels": panels})
+    return sets
+
+
+def _names(group: Group, folders: Mapping[str, RunFolder], kinds: tuple[str, ...]) -> list[str]:
+    names: dict[str, None] = {}
+    for row in group.trials:
+        for name, media in folders[row["id"]].media.items():
+            if media.get("kind") in kinds:
+                names[name] = None
+    return list(names)
+
+
+def _choose(group: Group, folders: Mapping[str, RunFolder], name: str) -> list[Mapping[str, Any]]:
+    having = [row for row in group.trials if name in folders[row["id"]].media]
+    if len(having) <= MOST_SEEDS:
+        return having
+    scored = {identity: score for identity, _, score in group.scores}
+    ranked = sorted(having, key=lambda row: (row["id"] not in scored, scored.get(row["id"], 0.0), row["seed"]))
+    return [ranked[k] for k in thin(len(ranked), MOST_SEEDS)]
+
+
+def _panel(row: Mapping[str, Any], folder: RunFolder, name: str, slot: int) -> dict | None:
+    media = folder.media[name]
+    panel: dict[str, Any] = {
+        "seed": row["seed"],
+        "caption": str(media.get("caption") or ""),
+        "kind": media["kind"],
+    }
+    if media["kind"] == "image":
+        panel["image"] = _image(folder, media.get("file"))
+        panel["reference"] = _image(folder, media.get("reference_file"))
+        return panel if panel["image"] else None
+    try:
+        panel["figure"] = points_figure(media["data"], media.get("reference"), slot=slot)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return panel
+
+
+def _image(folder: RunFolder, file: Any) -> str | None:
+    if not isinstance(file, str) or Path(file).name != file:
+        return None  # only files of the run folder's own media
+    return data_uri(folder.path / "media" / file)
+
+
+def matrices(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:
+    """One matrix a label and name: the sum over the seeds whose matrices have the same labels."""
+    found = []
+    for group in groups:
+        for name in _names(group, folders, ("matrix",)):
+            tables = [folders[row["id"]].media[name] for row in group.trials if name in folders[row["id"]].media]
+            total = _total(tables)
+            if total is not None:
+                counts, n = total
+                correct = float(np.trace(counts) / counts.sum()) if counts.sum() else 0.0
+                found.append(
+                    {
+                        "label": group.label,
+                        "slot": slots[group.learner, group.label],
+                        "name": name,
+                        "caption": str(tables[0].get("caption") or ""),
+                        "n": n,
+                        "correct": f"{correct:.2%}".replace("%", " %"),
+                        "figure": matrix_figure(counts, [str(k) for k in tables[0].get("labels") or ()]),
+                    }
+                )
+    return found
+
+
+def _total(tables: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, int] | None:
+    arrays = []
+    for table in tables:
+        try:
+            array = np.asarray(table["data"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            continue
+        if array.ndim == 2 and array.size and table.get("labels") == tables[0].get("labels"):
+            arrays.append(array)
+    same = [array for array in arrays if array.shape == arrays[0].shape]
+    return (np.sum(same, axis=0), len(same)) if same else None

@@ -1,0 +1,153 @@
+"""A trial's own folder: configuration, metrics, media, result, final and best network."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from harness.checkpoint import sha256_file, write_json
+from harness.learner import Media
+from harness.spec import Trial
+
+__all__ = ["RunFolder", "facts"]
+
+
+class RunFolder:
+    """Writes one trial's files; only the worker that holds the trial does so.
+
+    Args:
+        root: the run root.
+        trial: whose folder it is.
+    """
+
+    def __init__(self, root: Path, trial: Trial) -> None:
+        self.trial = trial
+        self.path = root / "trials" / trial.id
+        self.metrics_path = self.path / "metrics.jsonl"
+
+    def open(self, unit: str, score: Mapping[str, str], keep_bytes: int) -> None:
+        """Makes the folder ready and cuts the metrics back to what a checkpoint has committed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        config = {
+            "trial": self.trial.id,
+            "learner": self.trial.learner,
+            "version": self.trial.version,
+            "label": self.trial.label,
+            "seed": self.trial.seed,
+            "config": self.trial.config,
+            "resources": self.trial.resources.model_dump(),
+            "unit": unit,
+            "score": dict(score),
+        }
+        write_json(self.path / "config.json", config)
+        for stale in ("result.json", "traceback.txt"):
+            (self.path / stale).unlink(missing_ok=True)
+        with self.metrics_path.open("ab") as file:
+            file.truncate(keep_bytes)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Appends one line of metrics; NaN and infinity become null."""
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps(clean, allow_nan=False) + "\n")
+
+    def commit(self) -> int:
+        """Makes the metrics durable and returns their length in bytes."""
+        with self.metrics_path.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.metrics_path.stat().st_size
+
+    def network(self, name: str, weights: Mapping[str, torch.Tensor]) -> str:
+        """Writes `<name>.safetensors` and returns its sha256."""
+        target = self.path / f"{name}.safetensors"
+        temporary = self.path / f".{name}.safetensors"
+        save_file({k: t.detach().cpu().contiguous() for k, t in weights.items()}, temporary)
+        temporary.replace(target)
+        return sha256_file(target)
+
+    def media(self, items: Mapping[str, Media]) -> None:
+        """Writes media: images as PNG, points and matrices as JSON, each with its caption."""
+        folder = self.path / "media"
+        for name, item in items.items():
+            folder.mkdir(exist_ok=True)
+            write_json(folder / f"{name}.json", _media_json(folder, name, item))
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Writes the result; from here on the trial's folder is complete."""
+        write_json(self.path / "result.json", result, durable=True)
+
+    def failed(self, traceback: str) -> None:
+        """Keeps the traceback of a failed trial."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "traceback.txt").write_text(traceback)
+
+
+def _media_json(folder: Path, name: str, item: Media) -> dict[str, Any]:
+    if item.kind == "image":
+        Image.fromarray(item.data).save(folder / f"{name}.png")
+        reference = None
+        if item.reference is not None:
+            reference = f"{name}-reference.png"
+            Image.fromarray(item.reference).save(folder / reference)
+        return {"kind": "image", "caption": item.caption, "file": f"{name}.png", "reference_file": reference}
+    data: dict[str, Any] = {"kind": item.kind, "caption": item.caption, "data": _rounded(item.data)}
+    if item.kind == "points":
+        data["reference"] = [] if item.reference is None else _rounded(item.reference)
+    else:
+        data["labels"] = list(item.labels)
+    return data
+
+
+def _rounded(array: np.ndarray) -> list[Any]:
+    return np.round(np.nan_to_num(array.astype(np.float64)), 5).tolist()
+
+
+@lru_cache(maxsize=1)
+def facts() -> dict[str, Any]:
+    """What can change bits, of this process: versions, commit of the project, machine."""
+    names = ("seedbed", "torch", "numpy", "gymnasium", "ray", "prefect", "wandb")
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "versions": {"python": platform.python_version(), **{n: _version(n) for n in names}},
+        "commit": _commit(),
+        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "platform": platform.platform(), "gpu": gpu},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return installed(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

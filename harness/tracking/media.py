@@ -1,0 +1,64 @@
+"""A trial's media as wandb values: pictures as images, points and matrices as plotly figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+__all__ = ["media_values"]
+
+_log = logging.getLogger(__name__)
+
+
+def media_values(folder: Path) -> dict[str, Any]:
+    """All media of one trial as {"media/<name>": wandb value}; what cannot be read is logged and left out."""
+    values: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            values.update(_values(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s left out: %s", path, error)
+    return values
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The wandb values of one media description.
+
+    Raises:
+        ValueError: it is of no known kind.
+    """
+    about = json.loads(path.read_text())
+    key, caption = f"media/{path.stem}", about.get("caption") or ""
+    if about["kind"] in ("points", "matrix"):
+        return {key: _figure(about, caption)}
+    if about["kind"] != "image":
+        raise ValueError(f"unknown kind {about['kind']!r}; known are image, points, matrix")
+    values = {key: wandb.Image(str(_beside(path, about["file"])), caption=caption)}
+    if about.get("reference_file"):
+        values[f"{key}-reference"] = wandb.Image(str(_beside(path, about["reference_file"])), caption="data")
+    return values
+
+
+def _figure(about: dict[str, Any], caption: str) -> wandb.Plotly:
+    # Imported where they are needed: they take a second of the feeder's one process start.
+    import plotly.graph_objects as go
+
+    from harness.report.figures import matrix_figure, points_figure
+
+    if about["kind"] == "points":
+        figure = points_figure(about["data"], about.get("reference"), caption)
+    else:
+        figure = matrix_figure(about["data"], about.get("labels") or (), caption)
+    return wandb.Plotly(go.Figure(figure))
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file beside `path`: a description may not name files elsewhere, because they are uploaded."""
+    file = path.parent / Path(name).name
+    if not file.is_file():
+        raise FileNotFoundError(f"{name} is not there")
+    return file
