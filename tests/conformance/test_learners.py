@@ -1,6 +1,7 @@
 """What must hold for every learner (docs/design.md): lanes are trials, and nothing but trials.
 
-A learner joins by one line in `TINY`: its name and a configuration that trains 20 chunks within seconds.
+A learner joins by one line in `TINY`: a case (its name, and what it is a case of), a configuration that trains
+20 updates within seconds, its PerLane learning rates, and how many chunks hold 20 updates.
 """
 
 import re
@@ -15,15 +16,24 @@ from torch.utils import _pytree as pytree
 from harness.learner import Lanes, learner_class, select
 from nets.lanes import Execution, has_compiler, reset_compiler
 
-# learner -> (configuration, name of the PerLane learning rate)
-TINY: dict[str, tuple[dict[str, Any], str]] = {
+SMALL = {"hidden_features": 8, "depth": 2}
+LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
+# case -> (configuration, names of the PerLane learning rates, chunks)
+TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": (
         {"steps": 2048, "n_envs": 2, "n_steps": 16, "epochs": 2, "minibatches": 2, "hidden_features": [8, 8],
          "eval_episodes": 4},
-        "lr",
+        ("lr",),
+        20,
     ),
+    "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
+    "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "layer"}, **LABELS}, ("lr",), 3),
+    "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
+    "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
+    "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
+    "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
 }  # fmt: skip
-CHUNKS = 20
+COMPILED = ("ppo", "classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
 SEEDS = (11, 5, 8)
 LEARNERS = pytest.mark.parametrize("name", sorted(TINY))
 
@@ -38,28 +48,34 @@ def quiet_machine(tmp_path_factory, monkeypatch):
     torch.set_num_threads(threads)
 
 
+def class_of(name):
+    """The learner class of a case."""
+    return learner_class(name.split()[0])
+
+
 def start(name, seeds=SEEDS, mode="eager", dtype=torch.float64, **per_lane):
     """A started learner and its state; `per_lane` gives one value a lane."""
-    learner = learner_class(name)()
+    learner = class_of(name)()
     config = TINY[name][0]
     rows = [{**config, **{field: values[k] for field, values in per_lane.items()}} for k in range(len(seeds))]
     configs = tuple(learner.Config(**row) for row in rows)
     return learner, learner.start(Lanes(configs, tuple(seeds), Execution(mode, dtype=dtype)))
 
 
-def trained(name, seeds=SEEDS, chunks=CHUNKS, **options):
+def trained(name, seeds=SEEDS, chunks=None, **options):
     """(learner, state, metrics of the last chunk)."""
     learner, state = start(name, seeds, **options)
-    for _ in range(chunks):
+    for _ in range(chunks or TINY[name][2]):
         metrics = learner.advance(state)
     return learner, state, metrics
 
 
 def assert_same(found, expected, atol=1e-9):
     """Two trees hold the same keys and the same numbers."""
-    found, expected = pytree.tree_flatten_with_path(found)[0], pytree.tree_flatten_with_path(expected)[0]
-    assert [path for path, _ in found] == [path for path, _ in expected]
-    for (path, a), (_, b) in zip(found, expected, strict=True):
+    found, expected = by_path(found), by_path(expected)
+    assert set(found) == set(expected)
+    for path, b in expected.items():
+        a = found[path]
         torch.testing.assert_close(a, b, rtol=0, atol=atol, equal_nan=True, msg=lambda m, p=path: f"{p}: {m}")
 
 
@@ -136,17 +152,23 @@ def test_an_ended_lane_stays_and_changes_nothing_for_others(name):
 
 @LEARNERS
 def test_a_lane_with_learning_rate_0_does_not_move(name):
-    lr = TINY[name][1]
-    usual = getattr(learner_class(name).Config(**TINY[name][0]), lr)
+    config = class_of(name).Config(**TINY[name][0])
+    rates = {lr: (getattr(config, lr), 0.0, getattr(config, lr)) for lr in TINY[name][1]}
     _, before = start(name)
-    _, after, _ = trained(name, chunks=3, **{lr: (usual, 0.0, usual)})
+    _, after, _ = trained(name, chunks=3, **rates)
     for a, b in zip(leaves(before), leaves(after), strict=True):
         assert torch.equal(a[1], b[1])
         assert not torch.equal(a[0], b[0])
 
 
-@LEARNERS
-@pytest.mark.parametrize("mode", ["loop", "compiled"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *(pytest.param(name, "loop") for name in sorted(TINY)),
+        *(pytest.param(name, "compiled") for name in COMPILED),
+        *(pytest.param(n, "compiled", marks=pytest.mark.slow) for n in sorted({*TINY} - {*COMPILED})),
+    ],
+)
 def test_modes_agree(name, mode):
     if mode == "compiled" and not has_compiler():
         pytest.skip("no C++ compiler on this machine")
@@ -175,7 +197,7 @@ def test_results_have_the_promised_form(name):
 
 @LEARNERS
 def test_every_field_is_described(name):
-    config = learner_class(name).Config
+    config = class_of(name).Config
     assert all(info.description for info in config.model_fields.values())
     assert config(**TINY[name][0]).budget % 1 == 0
 
@@ -189,11 +211,14 @@ def test_no_learner_knows_how_lanes_are_executed():
     assert found == []
 
 
+def by_path(tree):
+    """The tensors of a tree by their path; the order of a dict's keys does not matter."""
+    return {pytree.keystr(path): t for path, t in pytree.tree_flatten_with_path(tree)[0]}
+
+
 def leaves(state):
     """All tensors of parameters, in a fixed order."""
-    return [
-        t for path, t in pytree.tree_flatten_with_path(state)[0] if any("param" in str(key) for key in path)
-    ]
+    return [t for path, t in sorted(by_path(state).items()) if "param" in path]
 
 
 def poison(state, lane):
