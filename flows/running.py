@@ -72,6 +72,9 @@ def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) ->
 
 def _closing(steps: Steps, console: Console, as_json: bool) -> None:
     summary = steps.summarise()
+    reason = steps.train().reason
+    if reason:
+        console.print(reason, markup=False, soft_wrap=True)
     bad = [t for t in summary["trials"] if t["state"] == "failed"]
     console.print(leaderboard_table(leaderboard(summary)))
     for trial in bad:

@@ -20,6 +20,7 @@ from harness.tracking import make_tracker
 __all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
 
 FINISH_SECONDS = 60.0  # for W&B; what did not arrive is delivered by `seedbed sync`
+STOPPED_SECONDS = 10.0  # after Ctrl-C
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -174,7 +175,8 @@ class Steps:
         page = build_report(self.root, self.experiment.name)
         if self.plan().due:  # W&B has the rest since an earlier run
             self.tracker.report(self.summarise(), page)
-            told = self.tracker.finish(FINISH_SECONDS)
+            stopped = self.train().exit_code == 130
+            told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
             if told:
                 self.note(told)
         return page

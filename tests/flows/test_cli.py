@@ -118,7 +118,10 @@ def test_plan_writes_no_trials(tmp_path: Path, write_experiment: Callable[..., P
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_at_a_boundary_and_the_same_command_resumes(
-    number: signal.Signals, tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
+    number: signal.Signals,
+    tmp_path: Path,
+    write_experiment: Callable[..., Path],
+    start: Callable[..., subprocess.Popen[str]],
 ) -> None:
     root, file = tmp_path / "runs", write_experiment(n=60, sleep=0.1, seeds=1)
     process = start("run", file, "--root", root, *QUICK)

@@ -1,0 +1,34 @@
+"""A schedule that comes due by itself."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.flows.conftest import last_json, read_until, seedbed
+from tests.flows.test_prefect import gone, rows
+
+
+@pytest.mark.slow
+def test_scheduled_run_starts_by_itself(
+    tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    root, file, home = tmp_path / "runs", write_experiment(), tmp_path / "prefect"
+    inline = ("--executor", "inline", "--tracker", "files")
+    process = start("serve", file, "--cron", "* * * * *", "--root", root, *inline, PREFECT_HOME=str(home))
+    read_until(process, "served (cron * * * * *)")
+    read_until(process, "seed 1: done")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=90)[0]
+    assert "Traceback" not in rest
+    assert all(gone(child.pid) for child in children)
+    status = last_json(seedbed("status", "small", "--root", root, "--json").stdout)
+    assert (status["state"], [t["attempts"] for t in status["trials"]]) == ("done", [1, 1])
+    (name,) = {row[0] for row in rows(home / "prefect.db", "select name from deployment")}
+    assert name == "small"
