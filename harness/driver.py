@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
 from harness.planning import expected_seconds, plan_cohorts, shape_key
+from harness.outcome import Outcome, Plan
 from harness.runfolder import RunFolder
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker
@@ -30,30 +30,6 @@ from harness.tracking import FilesTracker, Tracker
 __all__ = ["Driver", "Outcome", "Plan"]
 
 HEARTBEAT_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do: trials that are due, in cohorts with their expected seconds, and what is done already."""
-
-    due: tuple[Trial, ...]
-    done: tuple[Trial, ...]
-    failed: tuple[Trial, ...]  # failed before; run again with `--retry-failed`
-    cohorts: tuple[tuple[tuple[Trial, ...], float], ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an experiment stands, from the ledger."""
-
-    state: str  # done, failed, stopped
-    trials: list[dict[str, Any]]
-    reason: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0 all trials have a result, 1 some failed, 130 stopped."""
-        return {"done": 0, "failed": 1, "stopped": 130}[self.state]
 
 
 class Driver:

@@ -1,0 +1,34 @@
+"""What a run would do, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.spec import Trial
+
+__all__ = ["Outcome", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do: trials that are due, in cohorts with their expected seconds, and what is done already."""
+
+    due: tuple[Trial, ...]
+    done: tuple[Trial, ...]
+    failed: tuple[Trial, ...]  # failed before; run again with `--retry-failed`
+    cohorts: tuple[tuple[tuple[Trial, ...], float], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an experiment stands, from the ledger."""
+
+    state: str  # done, failed, stopped
+    trials: list[dict[str, Any]]
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all trials have a result, 1 some failed, 130 stopped."""
+        return {"done": 0, "failed": 1, "stopped": 130}[self.state]
