@@ -64,9 +64,15 @@ def rate_text(rate: float, unit: str) -> str:
     return f"{rate:,.{digits}f} {unit}/s"
 
 
-def metrics_text(metrics: dict[str, float], most: int = SHOWN_METRICS) -> str:
-    """The first few metrics, evaluations before the rest."""
-    names = sorted(metrics, key=lambda n: (not n.startswith("eval/"), n))[:most]
+def metrics_text(metrics: dict[str, float], headline: str = "", most: int = SHOWN_METRICS) -> str:
+    """The first few metrics: what is nearest to the headline, then returns, losses and evaluations, then the rest."""
+    near = (f"eval/{headline}", headline, "return", "accuracy", "loss")
+
+    def rank(name: str) -> tuple[int, bool, str]:
+        close = [i for i, word in enumerate(near) if word and name.endswith(word)]
+        return min(close, default=len(near)), not name.startswith("eval/"), name
+
+    names = sorted(metrics, key=rank)[:most]
     return "  ".join(f"{name} {metrics[name]:.4g}" for name in names)
 
 
@@ -125,7 +131,8 @@ class Lines(_Shown):
             return ""
         self._measured.add(event["cohort"])
         rate, left = rate_text(event["rate"], event["unit"]), clock(event["seconds_left"])
-        return f"{event['label']}: {metrics_text(event['metrics'])}  ({rate}, {left} left)"
+        metrics = metrics_text(event["metrics"], event.get("headline", ""))
+        return f"{event['label']}: {metrics}  ({rate}, {left} left)"
 
     def _trial(self, event: Event) -> str:
         return _trial_text(event)
@@ -179,7 +186,7 @@ class Bars(_Shown):
             completed=event["progress"],
             total=event["budget"],
             speed=speed,
-            metrics=metrics_text(event["metrics"]),
+            metrics=metrics_text(event["metrics"], event.get("headline", "")),
         )
 
     def _trial(self, event: Event) -> None:

@@ -173,13 +173,19 @@ class Steps:
 
     def _report(self) -> Path:
         page = build_report(self.root, self.experiment.name)
-        if self.plan().due:  # W&B has the rest since an earlier run
-            self.tracker.report(self.summarise(), page)
-            stopped = self.train().exit_code == 130
-            told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
-            if told:
-                self.note(told)
+        self.tracker.report(self._tracked(), page)  # also what a killed run could not tell; nothing new costs nothing
+        stopped = self.train().exit_code == 130
+        told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
+        if told:
+            self.note(told)
         return page
+
+    def _tracked(self) -> dict[str, Any]:
+        """The summary, with the experiment that trained each trial."""
+        _, rows = read_ledger(self.root, self.experiment.name)
+        trained = {r["id"]: {"reused": r["reused"], "trained_by": r["trained_by"]} for r in rows}
+        summary = self.summarise()
+        return {**summary, "trials": [{**t, **trained[t["id"]]} for t in summary["trials"]]}
 
     def rest(self) -> int:
         """Does every step that was not done yet, in order; returns the exit status."""

@@ -21,8 +21,8 @@ from harness.experiment import Experiment
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
-from harness.planning import expected_seconds, plan_cohorts, shape_key
 from harness.outcome import Outcome, Plan
+from harness.planning import expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker

@@ -34,7 +34,7 @@ def cohort_event(cohort: Cohort, state: str) -> Event:
 
 
 def report_event(cohort: Cohort, report: Report) -> Event:
-    """A boundary: progress, rate (progress x lanes per second), seconds left, metrics (means over the lanes)."""
+    """A boundary: progress, rate (progress x lanes per second), seconds left, headline, mean metrics of the lanes."""
     rate = report.progress * len(cohort.trials) / max(report.seconds, 1e-9)
     left = max(0, report.budget - report.progress) * len(cohort.trials) / max(rate, 1e-9)
     names = {n for line in report.lines.values() for n in line if n not in ("progress", "seconds")}
@@ -48,6 +48,7 @@ def report_event(cohort: Cohort, report: Report) -> Event:
         "unit": report.unit,
         "rate": rate,
         "seconds_left": left,
+        "headline": learner_class(cohort.trials[0].learner).score_of(config_of(cohort.trials[0])).name,
         "metrics": {n: sum(v) / len(v) for n, v in sorted(values.items()) if v},
     }
 
