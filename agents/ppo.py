@@ -150,6 +150,7 @@ class PPO(Learner):
         self.lanes, self.chunk = lanes, config.rollout
         each = lanes.execution.each
         obs_shape, actions = space_of(config.env)
+        self.obs_rank = len(obs_shape)
         self.build = lambda: ActorCritic(config, obs_shape, actions)
         self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("ppo/init"))
         self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
@@ -223,7 +224,7 @@ class PPO(Learner):
     def _head(self, name: str, params: Any, obs: Tensor) -> Tensor:
         """The output of "actor" or "critic" alone."""
         part = {n.removeprefix(f"{name}."): p for n, p in params.items() if n.startswith(f"{name}.")}
-        return call(getattr(self.net, name), part, {}, obs.flatten(obs.dim() - self.net.obs_rank))[0]
+        return call(getattr(self.net, name), part, {}, obs.flatten(obs.dim() - self.obs_rank))[0]
 
     def _targets_of_one(self, params: Any, hyper: dict[str, Tensor], rollout: Rollout) -> Batch:
         """Values, advantages and log-probabilities of a rollout [T, N, ...], flattened to [B, ...]."""

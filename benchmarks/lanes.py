@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.common import finish, note, parser
 
@@ -162,8 +162,9 @@ def run_ours(seeds: list[int], steps: int, run_steps: int, side: str) -> dict[st
     from nets.lanes import Execution, choose_mode
 
     config = PPOConfig(steps=steps, **CONFIG, **SHARED)
-    requested = {"lanes": "compiled", "single": "auto", "eager": "eager"}[side]
-    mode, _ = choose_mode(requested, PPO.work(config, len(seeds)))
+    modes: dict[str, Literal["auto", "eager", "compiled"]]
+    modes = {"lanes": "compiled", "single": "auto", "eager": "eager"}
+    mode, _ = choose_mode(modes[side], PPO.work(config, len(seeds)))
     began = time.perf_counter()
     learner = PPO()
     state = learner.start(Lanes((config,) * len(seeds), tuple(seeds), Execution(mode)))
