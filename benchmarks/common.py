@@ -62,7 +62,7 @@ def finish(
 
 def machine() -> dict[str, Any]:
     """What the figures depend on: processor, cores, load before anything else ran here, versions."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in ("torch", "numpy", "gymnasium", "stable-baselines3", "ray", "prefect", "wandb"):
         try:
             versions[package] = version(package)

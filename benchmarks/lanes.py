@@ -1,17 +1,18 @@
-"""PPO on CartPole-v1, several seeds, on 2 cores: lanes against pools of processes that train one seed each.
+"""PPO on CartPole-v1, several seeds, 2 cores: lanes against pools of processes that train one seed each.
 
-Sides, each timed from the start of its processes (imports and compiling included) to the end of the last one:
+Sides, timed from the start of their processes (imports and compiling included) to the end of the last one:
   lanes    2 processes of K/2 lanes, compiled
-  single   a pool of 2 processes, each training K/2 of our own single-lane trials one after another, in the mode
-           that the harness picks for a single trial
+  single   a pool of 2 processes, each training K/2 of our own single-lane trials one after another, in the
+           mode that the harness picks for a single trial
   eager    the same with single trials run eagerly: what a machine without a C++ compiler does
   sb3      a pool of 2 processes, each training K/2 seeds with stable-baselines3 one after another
-`lanes` and `single` are timed with an empty compile cache (cold) and with the one that this left (warm); each side
-has a cache of its own, and cold is divided by cold, warm by warm. `lanes_over_pool` is against the fastest pool.
+`lanes` and `single` are timed with an empty compile cache (cold) and with the one that this left (warm);
+each side has its own cache, and cold is divided by cold, warm by warm. `lanes_over_pool` is warm, against the
+faster of `single` and `sb3`.
 
-All have CleanRL's and PureJaxRL's hyper-parameters (4 environments x 128 steps, 4 epochs x 4 minibatches, two 64-64
-tanh networks) and one thread a process. `--quick` trains fewer steps in the pools: their seconds are then computed
-from their rate in steps a second ("computed": true) plus the start-up and compile time that was measured.
+All have CleanRL's and PureJaxRL's hyper-parameters (4 environments x 128 steps, 4 epochs x 4 minibatches, two
+64-64 tanh networks) and one thread a process. `--quick` trains fewer steps in the pools: their seconds are
+then computed from their rate in steps a second ("computed": true) plus start-up and compiling as measured.
 """
 
 from __future__ import annotations
@@ -25,12 +26,25 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.common import finish, note, parser
 
-CONFIG = {"n_envs": 4, "n_steps": 128, "epochs": 4, "minibatches": 4, "lr": 2.5e-4, "lr_schedule": "linear"}
-SHARED = {"gamma": 0.99, "gae_lambda": 0.95, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5}
+CONFIG: dict[str, Any] = {
+    "n_envs": 4,
+    "n_steps": 128,
+    "epochs": 4,
+    "minibatches": 4,
+    "lr": 2.5e-4,
+    "lr_schedule": "linear",
+}
+SHARED: dict[str, Any] = {
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.01,
+    "vf_coef": 0.5,
+    "max_grad_norm": 0.5,
+}
 
 
 def main() -> None:
@@ -148,8 +162,9 @@ def run_ours(seeds: list[int], steps: int, run_steps: int, side: str) -> dict[st
     from nets.lanes import Execution, choose_mode
 
     config = PPOConfig(steps=steps, **CONFIG, **SHARED)
-    requested = {"lanes": "compiled", "single": "auto", "eager": "eager"}[side]
-    mode, _ = choose_mode(requested, PPO.work(config, len(seeds)))
+    modes: dict[str, Literal["auto", "eager", "compiled"]]
+    modes = {"lanes": "compiled", "single": "auto", "eager": "eager"}
+    mode, _ = choose_mode(modes[side], PPO.work(config, len(seeds)))
     began = time.perf_counter()
     learner = PPO()
     state = learner.start(Lanes((config,) * len(seeds), tuple(seeds), Execution(mode)))
@@ -191,7 +206,7 @@ def run_sb3(seeds: list[int], steps: int) -> dict[str, Any]:
         )
         model.learn(steps)
         seconds += time.perf_counter() - began
-        recent = [episode["r"] for episode in model.ep_info_buffer]
+        recent = [episode["r"] for episode in model.ep_info_buffer or ()]
         returns.append(statistics.mean(recent))
     return {"train_seconds": seconds, "compile_seconds": 0.0, "returns": returns, "mode": "stable-baselines3"}
 

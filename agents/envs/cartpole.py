@@ -32,9 +32,9 @@ class CartPole:
     far}; the observation is the physics.
     """
 
-    obs_shape = (4,)
+    obs_shape: tuple[int, ...] = (4,)
     actions = 2
-    reset_shape = (4,)  # uniform numbers that one reset needs
+    reset_shape: tuple[int, ...] = (4,)  # uniform numbers that one reset needs
     max_steps = TIME_LIMIT
 
     def reset(self, noise: Tensor) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from harness.learner import Lanes
 __all__ = ["TENSOR_ENVS", "Environments", "TensorEnvironments", "make_environments", "space_of"]
 
 
-TENSOR_ENVS: dict[str, type[TensorEnv]] = {"CartPole-v1": CartPole}
+TENSOR_ENVS: dict[str, TensorEnv] = {"CartPole-v1": CartPole()}
 UNROLL = 8  # steps in one compiled call: more compile longer and gain nothing
 
 
@@ -133,5 +133,5 @@ def space_of(env: str) -> tuple[tuple[int, ...], int]:
 def make_environments(env: str, act: Act, lanes: Lanes, n_envs: int, n_steps: int) -> Environments:
     """The environments of a cohort: ours as tensors where there is one, else Gymnasium's."""
     if env in TENSOR_ENVS:
-        return TensorEnvironments(TENSOR_ENVS[env](), act, lanes, n_envs, n_steps)
+        return TensorEnvironments(TENSOR_ENVS[env], act, lanes, n_envs, n_steps)
     return GymEnvironments(env, act, lanes, n_envs, n_steps)

@@ -103,7 +103,7 @@ def test_config_refuses_what_cannot_work():
 
 
 def test_gymnasium_adapter_is_a_function_of_seed_and_progress():
-    """Restoring a checkpoint gives what an uninterrupted run gives, with environments that cannot be saved."""
+    """A restored run equals an uninterrupted one, although environments cannot be saved."""
     config = PPOConfig(env="Acrobot-v1", n_envs=2, n_steps=16, eval_episodes=3)
     lanes = Lanes((config,) * 2, (3, 4))
     first = PPO()
