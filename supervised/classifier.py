@@ -59,8 +59,8 @@ class NetConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         kind = given.get("kind")
-        known = isinstance(kind, str) and kind in DEFAULTS  # validation refuses the others
-        features, depth = DEFAULTS[kind if known else "mlp"]
+        name = kind if isinstance(kind, str) and kind in DEFAULTS else "mlp"  # validation refuses other kinds
+        features, depth = DEFAULTS[name]
         return {"hidden_features": features, "depth": depth, **given}
 
 

@@ -18,9 +18,7 @@ def _start(config, seeds=(0,), mode="eager", dtype=torch.float64):
 
 
 def _config(name="ring-8", **options):
-    return GAN.Config(
-        **{"data": name, "batch": 16, "hidden_features": 8, "depth": 1, "images": 1600, **options}
-    )
+    return GAN.Config(**{"data": name, "batch": 16, "hidden_features": 8, "depth": 1, "images": 1600, **options})
 
 
 def test_anneal_is_half_a_cosine():
@@ -37,9 +35,7 @@ def test_defaults_follow_the_data_and_are_resolved(name):
     assert config.data_sets == (name,)
     assert GAN.Config(data=name, gamma=7).gamma == 7
     assert set(GAN.Config.per_lane_fields()) == {"lr_g", "lr_d", "gamma"}
-    assert GAN.Config(data="digits") != GAN.Config(
-        data="ring-8", **{"hidden_features": config.hidden_features}
-    )
+    assert GAN.Config(data="digits") != GAN.Config(data="ring-8", **{"hidden_features": config.hidden_features})
 
 
 def test_hyperparameters_anneal_and_the_average_forgets_ever_less():
@@ -118,3 +114,16 @@ def test_average_generator_follows_the_trained_one():
     for name, value in state["params"]["ema"].items():
         assert not torch.equal(value, state["params"]["g"][name])
         torch.testing.assert_close(value, state["params"]["g"][name], rtol=0, atol=0.1)
+
+
+@pytest.mark.slow
+def test_defaults_cover_the_ring():
+    learner, state = _start(GAN.Config(), seeds=(0, 1, 2, 3), dtype=torch.float32)
+    while int(state["progress"][0]) < learner.lanes.config.budget:
+        learner.advance(state)
+    scores = learner.evaluate(state)
+    assert (scores["modes"] == 8).all()
+    assert scores["min_mode_share"].min() >= 0.05
+    assert scores["hq_share"].min() >= 0.65
+    assert scores["spread"].min() >= 0.5
+    assert scores["spread"].max() <= 2

@@ -17,16 +17,12 @@ KINDS = ("mlp", "cnn", "gru", "transformer")
 
 def _start(configs, seeds=None, mode="eager", dtype=torch.float64):
     learner = Classifier()
-    state = learner.start(
-        Lanes(tuple(configs), tuple(seeds or range(len(configs))), Execution(mode, dtype=dtype))
-    )
+    state = learner.start(Lanes(tuple(configs), tuple(seeds or range(len(configs))), Execution(mode, dtype=dtype)))
     return learner, state
 
 
 def _config(kind="mlp", **options):
-    return Classifier.Config(
-        net={"kind": kind, "hidden_features": 8, "depth": 1, "heads": 2}, batch=16, **options
-    )
+    return Classifier.Config(net={"kind": kind, "hidden_features": 8, "depth": 1, "heads": 2}, batch=16, **options)
 
 
 def test_smoothed_cross_entropy_equals_torch():
@@ -126,3 +122,20 @@ def test_an_ended_lane_stands_still():
     for name, value in state["params"].items():
         assert torch.equal(value[0], before["params"][name][0])
         assert not torch.equal(value[1], before["params"][name][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "figure"), [("mlp", 0.965), ("cnn", 0.975), ("gru", 0.95), ("transformer", 0.95)])
+def test_defaults_reach_their_figure(kind, figure):
+    learner, state = _start([Classifier.Config(net={"kind": kind})] * 4, dtype=torch.float32)
+    budget = learner.lanes.config.budget
+    best = torch.zeros(4, 2, dtype=torch.float64)  # validation and test accuracy, chosen by validation
+    boundary = budget // 10
+    while int(state["progress"][0]) < budget:
+        learner.advance(state)
+        if int(state["progress"][0]) >= boundary:
+            boundary += budget // 10
+            scores = learner.evaluate(state)
+            now = torch.stack([scores["val_accuracy"], scores["test_accuracy"]], dim=-1)
+            best = torch.where(now[:, :1] > best[:, :1], now, best)
+    assert best[:, 1].mean() >= figure
