@@ -139,6 +139,11 @@ class GAN(Learner):
     unit = "images"
     score = Score("frechet", "min", worst=1e6)
 
+    @classmethod
+    def score_of(cls, config: GANConfig) -> Score:
+        """Overlap with the modes where they are known (means and covariances say little there), else Frechet."""
+        return Score("overlap", "max", worst=0.0) if data.card(config.data).kind == "points" else cls.score
+
     def start(self, lanes: Lanes) -> State:
         """Networks, average generators and optimisers at progress 0."""
         self.lanes = lanes
@@ -182,8 +187,8 @@ class GAN(Learner):
     def evaluate(self, state: State) -> Metrics:
         """Quality of the average generators' rows, [K]: Frechet distance to the held-out rows, raw features.
 
-        For a ring also modes covered, share of the rarest mode, share of high quality and spread within
-        modes.
+        For a ring also modes covered, share of the rarest mode, share of high quality, overlap with the data's
+        modes and spread within modes.
         """
         z = self.lanes.noise("gan/evaluate", 0, (SAMPLES, self.lanes.config.latent_features))
         rows = []

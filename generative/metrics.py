@@ -35,6 +35,8 @@ def mode_metrics(samples: Tensor, centres: Tensor, std: float, share: float = 0.
     Returns:
         0-dim float64 tensors: "modes" covered; "min_mode_share", the smallest share of all samples within 3
         standard deviations of one mode; "hq_share", the share of samples within 3 standard deviations of any;
+        "overlap", the sum over modes of that share or an equal part, whichever is less: 1 where every mode holds
+        its part and nothing lies between (1 less the total variation from equal parts, strays as a mode more);
         "spread", the standard deviation per axis of those samples around their own mean, averaged over modes
         that hold at least two, as a ratio to `std` (0.98 for the data itself, whose tails are cut; 0 where no
         mode holds two).
@@ -52,6 +54,7 @@ def mode_metrics(samples: Tensor, centres: Tensor, std: float, share: float = 0.
         "modes": (shares >= share).double().sum(),
         "min_mode_share": shares.min(),
         "hq_share": good.double().mean(),
+        "overlap": shares.clamp(max=1 / len(centres)).sum(),
         "spread": (variance.sqrt() * held).sum() / held.sum().clamp(min=1) / std,
     }
 

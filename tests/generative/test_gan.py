@@ -71,7 +71,7 @@ def test_points_come_nearer():
     while int(state["progress"][0]) < learner.lanes.config.budget:
         metrics = learner.advance(state)
     after = learner.evaluate(state)
-    assert set(after) == {"frechet", "modes", "min_mode_share", "hq_share", "spread"}
+    assert set(after) == {"frechet", "modes", "min_mode_share", "hq_share", "overlap", "spread"}
     assert set(metrics) == {"d_loss", "g_loss", "r1", "r2", "margin"}
     assert all(value.isfinite().all() for value in metrics.values())
     assert after["frechet"] < 0.5 * before["frechet"]

@@ -28,6 +28,7 @@ def test_collapse_is_seen():
     assert scores["modes"] == 1
     assert scores["min_mode_share"] == 0
     assert scores["hq_share"] == 1
+    assert scores["overlap"] == pytest.approx(1 / 8)
     assert scores["spread"] < 1e-12
 
 
@@ -37,6 +38,7 @@ def test_shares_and_spread_by_hand():
     scores = mode_metrics(rows, CENTRES, 0.02)
     assert scores["modes"] == 2
     assert scores["hq_share"].item() == pytest.approx(0.8)
+    assert scores["overlap"].item() == pytest.approx(2 / 8)
     # per axis and mode: squares sum to 2 std^2 over 4 points, 3 degrees of freedom
     assert scores["spread"].item() == pytest.approx((1 + 2) / 2 * np.sqrt(2 / 3))
 
