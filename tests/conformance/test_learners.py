@@ -33,7 +33,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
     "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
 }  # fmt: skip
-COMPILED = ("ppo", "classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
+COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
 SEEDS = (11, 5, 8)
 LEARNERS = pytest.mark.parametrize("name", sorted(TINY))
 
