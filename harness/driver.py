@@ -298,7 +298,8 @@ class Driver:
             rate = report.progress * len(cohort.trials) / report.seconds if report.seconds else None
             first = cohort.trials[0]
             shape = shape_key(first, learner_class(first.learner))
-            self.ledger.set_cohort(cohort.id, state="done", progress=report.progress, rate=rate, shape=shape)
+            found = {"progress": report.progress, "mode": report.mode, "rate": rate, "shape": shape}
+            self.ledger.set_cohort(cohort.id, state="done", **found)
             cohort.progress = report.progress
             self._emit(cohort_event(cohort, "done"))
             return []

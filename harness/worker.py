@@ -44,15 +44,20 @@ class Worker:
         self._shape: tuple[Any, ...] | None = None
 
     def open(self, job: Job) -> Report:
-        """Opens a cohort: builds the learner, restores the last good checkpoint, cuts metrics back to it."""
-        return self._guarded(job.cohort, lambda: self._open(job))
+        """Opens a cohort: builds the learner, restores the last good checkpoint, cuts metrics back to it.
+
+        A cohort that begins anew goes straight on to its first boundary: at the start there is nothing to decide.
+        """
+        return self._kept(self._guarded(job.cohort, lambda: self._open(job)))
 
     def advance(self, decision: Decision) -> Report:
         """Carries a decision out and trains to the next boundary."""
         if self._run is None:
             raise RuntimeError("no cohort is open")
         run = self._run
-        report = self._guarded(run.job.cohort, lambda: run.advance(decision))
+        return self._kept(self._guarded(run.job.cohort, lambda: run.advance(decision)))
+
+    def _kept(self, report: Report) -> Report:
         if report.kind != "boundary":
             self.close()
         return report
@@ -75,7 +80,7 @@ class Worker:
         self._shape = shape
         use_compile_cache(Path(job.root) / "cache")
         self._run = _CohortRun(job, self._interrupt)
-        return self._run.report("boundary")
+        return self._run.report("boundary") if self._run.restored else self._run.advance(Decision())
 
     def _guarded(self, cohort: str, action: Callable[[], Report]) -> Report:
         try:
@@ -124,6 +129,7 @@ class _CohortRun:
         self.seconds = 0.0
         self.saved = -1
         self.committed: dict[str, int] = {}
+        self.restored = False
         kept = self._restore()
         self.run_folders = [RunFolder(Path(job.root), t) for t in job.trials]
         score = {"name": self.score.name, "direction": self.score.direction}
@@ -162,6 +168,7 @@ class _CohortRun:
         self.evaluations = {old[j]: rows for j, rows in meta["evaluations"].items() if j in old}
         self.lines = {old[j]: line for j, line in meta["lines"].items() if j in old}
         self.ended = {old[j]: result for j, result in meta["ended"].items() if j in old}
+        self.restored = True
         self.progress = found.progress
         self.seconds = meta["seconds"]
         self.committed = {t.id: meta["committed"][t.id] for t in self.job.trials}
