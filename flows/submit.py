@@ -35,6 +35,7 @@ _TALKATIVE = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+AGENT_SECONDS = 60.0  # for a head that has just started to take jobs
 LEAST_RETRY_SECONDS = 1.0
 
 
@@ -65,7 +66,7 @@ def submit_file(file: Path, overrides: Sequence[str], root: Path, address: str, 
         else:
             entry = _entrypoint(file, overrides, root, flags)
             with _staged(file) as folder:
-                client.submit_job(entrypoint=entry, submission_id=name, runtime_env={"working_dir": str(folder)})
+                _send(client, entrypoint=entry, submission_id=name, runtime_env={"working_dir": str(folder)})
             print(f"submitted as job {name}", flush=True)
         try:
             return _follow(client, name)
@@ -73,6 +74,19 @@ def submit_file(file: Path, overrides: Sequence[str], root: Path, address: str, 
             stop = f"RAY_ADDRESS={address} ray job stop {name}"
             print(f"\ndetached; the job goes on. Attach: the same command. Stop: {stop}", flush=True)
             return 130
+
+
+def _send(client: Any, **job: Any) -> None:
+    """Submits a job; a head that has just started has no agent to take jobs for some seconds."""
+    give_up = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(1.0)
 
 
 def job_name(name: str, text: str, jobs: dict[str, str]) -> tuple[str, bool]:
