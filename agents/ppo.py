@@ -204,7 +204,7 @@ class PPO(Learner):
     @classmethod
     def work(cls, config: PPOConfig, lanes: int) -> Work:
         """What a cohort costs, for choosing how it is executed."""
-        return Work(config.eager_seconds(lanes), compile_seconds=30.0, speedup=5.0)
+        return Work(config.eager_seconds(lanes), compile_seconds=50.0, speedup=5.0)
 
     def _minibatches(self, progress: int) -> list[Tensor]:
         """Indices [K, M] of every minibatch of every epoch: one permutation a lane and epoch."""
