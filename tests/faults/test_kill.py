@@ -26,14 +26,23 @@ trials:
   - {learner: toy, steps: 60, seeds: 2, width: 5, sleep: 0.01, checkpoint_every: 10, report_every: 2}
 """
 MOMENTS = 50 + 30  # reports of the whole experiment
+REAL = """
+name: e
+seeds: 2
+trials:
+  - {learner: ppo, env: CartPole-v1, steps: 6144, eval_episodes: 5, report_every: 512, checkpoint_every: 2048}
+  - {learner: ppo, env: Acrobot-v1, steps: 4096, eval_episodes: 2, report_every: 512, checkpoint_every: 2048}
+  - {learner: gan, data: ring-8, images: 12800, report_every: 1280, checkpoint_every: 2560}
+  - {learner: classifier, epochs: 4, report_every: 512, checkpoint_every: 1024, net: {kind: gru}}
+"""
 
 
 class Driven:
     """The experiment driven by a process of its own."""
 
-    def __init__(self, folder: Path, root: str, executor: str) -> None:
+    def __init__(self, folder: Path, root: str, executor: str, text: str = FILE) -> None:
         file = folder / "e.yaml"
-        file.write_text(FILE)
+        file.write_text(text)
         self.root = folder / root
         command = [sys.executable, "-m", "tests.drive", str(file), str(self.root), executor]
         self.process = subprocess.Popen(
@@ -47,6 +56,17 @@ class Driven:
         while seen < count and (line := self.process.stdout.readline()):
             seen += json.loads(line)["kind"] == "report"
         return seen
+
+    def middle_of(self, label: str) -> None:
+        """Reads events until cohorts of a label are between a third and two thirds of their way."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if event["kind"] == "report" and label in event["label"]:
+                share = event["progress"] / event["budget"]
+                if 1 / 3 < share < 2 / 3:
+                    return
+        raise AssertionError(f"{label} was never in the middle: {self.process.communicate()}")
 
     def kill(self) -> None:
         """kill -9 of the driver alone; waits until the processes it started are gone too.
@@ -135,3 +155,23 @@ def test_kill_a_ray_worker(tmp_path: Path, oracle: dict[str, str]):
     decisions = [d for t in trials for d in Ledger(driven.root / "ledger.sqlite").decisions(t["cohort"])]
     assert any(d["kind"] == "retry" for d in decisions)
     assert weights(driven.root, "e") == oracle
+
+
+@pytest.mark.slow
+def test_kill_real_learners(tmp_path: Path):
+    """Four kills, each in another learner: environments, optimisers and averages go on bit for bit."""
+    Driven(tmp_path, "whole", "inline", REAL).finish()
+    for label in ("gan", "CartPole", "Acrobot", "classifier"):
+        driven = Driven(tmp_path, "runs", "inline", REAL)
+        driven.middle_of(label)
+        driven.kill()
+        in_the_middle(driven.root)
+    Driven(tmp_path, "runs", "inline", REAL).finish()
+    trials = Ledger(tmp_path / "runs" / "ledger.sqlite").trials("e")
+    assert {t["state"] for t in trials} == {"done"}
+    assert {t["attempts"] for t in trials} == {2}
+    assert weights(tmp_path / "runs", "e") == weights(tmp_path / "whole", "e")
+    for trial in trials:
+        lines = [(tmp_path / root / "trials" / trial["id"] / "metrics.jsonl").read_text() for root in ("whole", "runs")]
+        whole, again = ([{**json.loads(x), "seconds": 0} for x in text.splitlines()] for text in lines)
+        assert whole == again
