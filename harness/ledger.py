@@ -181,12 +181,6 @@ class Ledger:
             row = c.execute(sa.select(_experiments).where(_experiments.c.name == name)).mappings().first()
         return None if row is None else {**row, "alive": _alive(row)}
 
-    def experiments(self) -> list[dict[str, Any]]:
-        """All experiments, the newest first."""
-        with self._engine.connect() as c:
-            rows = c.execute(sa.select(_experiments).order_by(_experiments.c.updated.desc())).mappings().all()
-        return [{**row, "alive": _alive(row)} for row in rows]
-
     # -- trials ----------------------------------------------------------------------------------------------------
 
     def register(self, name: str, trials: Sequence[Trial], budgets: Mapping[str, tuple[int, str]]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 
 from harness import checkpoint
-from harness.learner import LaneError, Lanes, Learner, import_learner, select
+from harness.learner import LaneError, Lanes, Learner, import_learner, progress_of, select
 from harness.messages import Decision, Job, Report
 from harness.pace import Pace
 from harness.runfolder import RunFolder, facts
@@ -221,7 +221,7 @@ class _CohortRun:
                 there = ~value.isnan()
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.nan_to_num(0.0, math.inf, -math.inf)
                 counts[name] = counts.get(name, torch.zeros_like(value)) + there
-            self.progress = int(self.state["progress"][0])
+            self.progress = progress_of(self.state)
             if self.learner.paced or self.progress >= target:
                 return {n: sums[n] / counts[n] for n in sums}
             if self.interrupt():

@@ -15,8 +15,6 @@ from harness.messages import Decision, Job, Report
 
 __all__ = ["RayExecutor"]
 
-START_SECONDS = 120.0
-
 
 class _Actor:
     """A worker's process; torch and the learners are imported when it starts."""
@@ -25,9 +23,6 @@ class _Actor:
         from harness.worker import Worker
 
         self._worker = Worker()
-
-    def ready(self) -> int:
-        return os.getpid()
 
     def open(self, job: Job) -> Report:
         return self._worker.open(job)
@@ -116,10 +111,6 @@ class RayExecutor:
         """Kills the actors in these slots; `wait` will report them as dead."""
         for slot in slots:
             ray.kill(self._actors[slot])
-
-    def pids(self) -> list[int]:
-        """Process ids of the workers (of tests that kill them)."""
-        return ray.get([a.ready.remote() for a in self._actors], timeout=START_SECONDS)
 
     def _kill_all(self) -> None:
         for actor in self._actors:
