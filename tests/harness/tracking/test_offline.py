@@ -198,9 +198,13 @@ def test_the_feeder_ends_when_the_driver_dies(root: Path) -> None:
     command = [sys.executable, "-c", code, str(root), json.dumps(trial)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         feeder = psutil.Process(int(driver.stdout.readline()))
-        wait_for(lambda: folders(root))
-        family = [feeder, *feeder.children(recursive=True)]
-        assert len(family) > 1
+        family = {feeder}
+
+        def at_work() -> bool:
+            family.update(feeder.children(recursive=True))
+            return bool(folders(root)) and len(family) > 1  # wandb's own process is there too
+
+        wait_for(at_work)
         driver.kill()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
