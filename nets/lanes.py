@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils import _pytree as pytree
 
+from nets.noise import noise_from
+
 __all__ = [
     "Execution",
     "Mode",
@@ -108,9 +110,34 @@ class Execution:
         return batched
 
 
-def call(net: nn.Module, params: Tree, buffers: Tree, *inputs: Any) -> tuple[Any, Tree]:
-    """Calls one network functionally: (output, new buffers)."""
-    return functional_call(net, (params, buffers), inputs), buffers
+def call(
+    net: nn.Module,
+    params: Tree,
+    buffers: Tree,
+    *inputs: Any,
+    noise: Tensor | None = None,
+    training: bool | None = None,
+) -> tuple[Any, Tree]:
+    """Calls one network functionally: (output, new buffers).
+
+    Layers that change their state (batch norm, spectral norm) assign new tensors to their buffers; these are what is
+    returned, and the network itself keeps nothing.
+
+    Args:
+        net: the skeleton that `Execution.stack` gave.
+        params: of one trial.
+        buffers: of one trial.
+        inputs: of the network.
+        noise: int64, 0-dim: the key of this trial and step from which dropout draws (`nets.noise`).
+        training: whether layers behave as in training; None: exactly if there is noise.
+    """
+    training = noise is not None if training is None else training
+    if net.training != training:
+        net.train(training)
+    weights = {**params, **buffers}
+    with noise_from(noise):
+        output = functional_call(net, weights, inputs)
+    return output, {name: weights[name] for name in buffers}
 
 
 def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:

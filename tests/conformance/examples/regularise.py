@@ -1,0 +1,9 @@
+"""Examples of dropout and its relatives."""
+
+import torch
+
+from tests.conformance.examples import Example
+
+EXAMPLES = [
+    Example({"kind": "dropout", "rate": 0.3}, inputs=lambda: (torch.randn(3, 5),)),
+]
