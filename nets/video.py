@@ -57,7 +57,7 @@ class Conv3dBlock(nn.Module):
             widths = [in_features, between, out_features]
         layers: list[nn.Module] = []
         for (before, after), (kernel, strides) in zip(pairwise(widths), steps, strict=True):
-            padding = tuple(side // 2 for side in kernel)
+            padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
             # batch norm takes the mean away, a bias would learn nothing
             conv = nn.Conv3d(before, after, kernel, strides, padding, bias=norm != "batch")
             layers += [
