@@ -12,6 +12,8 @@ device.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,6 +85,18 @@ class Execution:
         params, buffers = stack_module_state(networks)
         params = {name: p.detach().clone() for name, p in params.items()}
         return networks[0].to("meta"), params, dict(buffers)
+
+    def seconds(self, action: Callable[[], Any]) -> float:
+        """How long an action takes: CPU seconds of this process, or on a GPU seconds until its work is done."""
+        if self.device == "cpu":
+            began = time.process_time()
+            action()
+            return time.process_time() - began
+        torch.cuda.synchronize(self.device)
+        began = time.perf_counter()
+        action()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
 
     def each(
         self, function: Callable, in_dims: int | tuple[int | None, ...] = 0, rare: bool = False
@@ -185,19 +199,20 @@ class Work:
         compile_seconds: to compile the learner's functions with an empty cache.
         speedup: compiled over eager.
         loop_on_cpu: True for convolutions, which gain nothing from lanes on a CPU.
+        loop_seconds: of the whole cohort, one lane after another, where that was measured.
     """
 
     eager_seconds: float
     compile_seconds: float = 60.0
     speedup: float = 3.0
     loop_on_cpu: bool = False
+    loop_seconds: float = math.inf
 
 
 def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cpu") -> tuple[Mode, str]:
     """How to execute a cohort, and why in one sentence.
 
-    The rule reads no clock and no load, so two runs of one trial on one machine are executed alike and have
-    equal bits.
+    The rule reads no clock and no load. What was measured comes in through `work` (`harness.modes`).
 
     Args:
         requested: "auto", or the mode that the experiment file asks for.
@@ -209,9 +224,13 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
         return "eager", f"{no_compiler}: lanes run eagerly instead of compiled"
     if requested != "auto":
         return requested, f"the experiment file asks for {requested}"
-    if work.loop_on_cpu and device == "cpu":
+    if work.loop_on_cpu and device == "cpu" and math.isinf(work.loop_seconds):
         return "loop", "convolutions on a CPU gain nothing from lanes"
     saved = work.eager_seconds * (1 - 1 / work.speedup)
+    if work.loop_seconds < work.eager_seconds / work.speedup:
+        return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
+    if work.loop_seconds < work.eager_seconds and saved < 2 * work.compile_seconds:
+        return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
     if saved < 2 * work.compile_seconds:
         return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
     if not has_compiler():
