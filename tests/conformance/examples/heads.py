@@ -17,4 +17,14 @@ def head(kind, out_features=2, tag="", **fields):
 
 EXAMPLES = [
     head("linear", init="orthogonal"),
+    head("categorical"),
+    head("multi-categorical", (2, 3)),
+    head("bernoulli"),
+    head("gaussian", tag="own spread"),
+    head("gaussian", tag="spread of the state", state_dependent=True),
+    head("squashed-gaussian"),
+    head("dueling", hidden_features=3, activation="tanh"),
+    head("classification"),
+    head("regression", variance=True),
+    head("token", soft_cap=5.0),
 ]
