@@ -27,7 +27,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         20,
     ),
     "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
-    "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "layer"}, **LABELS}, ("lr",), 3),
+    "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
