@@ -26,6 +26,7 @@ VARIANTS = pytest.mark.parametrize(
     ids=["lstm", "gru", "rnn"],
 )
 START, END = 1, 2
+STEPS = 400  # of training
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +207,3 @@ def test_it_learns_to_reverse(fields):
     start = torch.full((500,), START)
     exact = (greedy(net.step, net.encode(source), start, END, 6) == target).all(1).float().mean().item()
     assert exact >= 0.95
-
-
-STEPS = 400
