@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +23,18 @@ class FastTanh(nn.Module):
         return 2 * torch.sigmoid(2 * x) - 1
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,  # slope 0.01 below zero (Maas et al. 2013)
+    "elu": nn.ELU,  # Clevert et al. 2015
+    "gelu": nn.GELU,  # Hendrycks & Gimpel 2016, with the error function
+    "silu": nn.SiLU,  # x sigmoid(x), also called swish (Elfwing et al. 2017)
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
     "tanh": FastTanh,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
+    "exact_tanh": nn.Tanh,  # the library's, accurate to the last bit; slow on a CPU
+    "softmax": partial(nn.Softmax, dim=-1),  # over the last axis
 }
 
 
