@@ -1,4 +1,8 @@
-"""Normalisation layers; those with a state replace their buffers, so that `nets.lanes.call` returns the new ones."""
+"""Normalisation layers.
+
+A layer that has a state assigns new tensors to its buffers while it trains, so that `nets.lanes.call` returns them;
+torch's own change theirs in place, which fails under vmap.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BatchNorm", "NormName", "norm"]
+from nets.registry import register
+
+__all__ = [
+    "BatchNorm",
+    "GroupNorm",
+    "LayerNorm",
+    "NormName",
+    "RMSNorm",
+    "norm",
+]
 
 NormName = Literal["none", "batch", "layer", "group", "rms"]
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) for any number of trailing dimensions.
-
-    In training it normalises by the batch's moments and assigns new running ones; torch's own changes them in place,
-    which fails under vmap.
-
-    Args:
-        in_features: channels, the second axis of the input.
-        momentum: weight of the batch in the running moments.
-        eps: added to the variance.
-    """
-
-    def __init__(self, in_features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(in_features))
-        self.bias = nn.Parameter(torch.zeros(in_features))
-        self.register_buffer("running_mean", torch.zeros(in_features))
-        self.register_buffer("running_var", torch.ones(in_features))
-        self.momentum = momentum
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_features, ...] to the same shape."""
-        mean, var = self.running_mean, self.running_var
-        if self.training:
-            axes = [0, *range(2, x.dim())]
-            var, mean = torch.var_mean(x, axes, correction=0)
-            count = x.numel() // x.shape[1]
-            unbiased = var.detach() * (count / max(count - 1, 1))
-            self.running_mean = self.running_mean + self.momentum * (mean.detach() - self.running_mean)
-            self.running_var = self.running_var + self.momentum * (unbiased - self.running_var)
-        shape = (-1,) + (1,) * (x.dim() - 2)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return x * scale.reshape(shape) + (self.bias - mean * scale).reshape(shape)
 
 
 def norm(name: NormName, features: int, channels_first: bool = False) -> nn.Module:
@@ -53,15 +30,134 @@ def norm(name: NormName, features: int, channels_first: bool = False) -> nn.Modu
 
     Args:
         name: "none"; "batch"; "layer" (over channels, and over pixels too where they are); "group" (groups of at
-            least 8 channels, at most 32 groups); "rms".
+            least 8 channels, at most 32 groups); "rms" (over channels, at each pixel).
         features: channels.
         channels_first: whether the input is [B, features, ...] rather than [..., features].
+
+    Raises:
+        ValueError: no norm has that name.
     """
-    if name == "batch":
-        return BatchNorm(features)
     if name == "none":
         return nn.Identity()
-    if channels_first:
-        groups = {"layer": 1, "group": max(1, min(32, features // 8))}
-        return nn.GroupNorm(groups[name], features)
-    return {"layer": nn.LayerNorm, "rms": nn.RMSNorm}[name](features)
+    if name == "batch":
+        return BatchNorm(features, channels_first=channels_first)
+    if name == "layer":
+        return nn.GroupNorm(1, features) if channels_first else LayerNorm(features)
+    if name == "group":
+        groups = max(n for n in range(1, 33) if features % n == 0 and (n == 1 or features // n >= 8))
+        return GroupNorm(features, groups, channels_first)
+    if name == "rms":
+        return RMSNorm(features, channels_first=channels_first)
+    raise ValueError(f"unknown norm '{name}'; known: none, batch, layer, group, rms")
+
+
+@register("layer-norm", role="layer")
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation (Ba et al. 2016) over the last axis: torch's own; scale 1 and shift 0 at the start.
+
+    Args:
+        in_features: width of the last axis.
+        eps: added to the variance.
+    """
+
+    def __init__(self, in_features: int, eps: float = 1e-5) -> None:
+        super().__init__(in_features, eps)
+
+
+@register("group-norm", role="layer")
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (Wu & He 2018): mean and variance over a group of channels and all their pixels.
+
+    Scale 1 and shift 0 at the start. One group is the layer norm of images.
+
+    Args:
+        in_features: channels.
+        groups: how many; they must divide the channels.
+        channels_first: whether the input is [B, in_features, ...] rather than [..., in_features], where each row of
+            the last axis is normalised by itself.
+        eps: added to the variance.
+    """
+
+    def __init__(self, in_features: int, groups: int, channels_first: bool = True, eps: float = 1e-5) -> None:
+        super().__init__(groups, in_features, eps)
+        self.channels_first = channels_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any of the two layouts to the same shape."""
+        if self.channels_first:
+            return super().forward(x)
+        return super().forward(x.reshape(-1, self.num_channels)).reshape(x.shape)
+
+
+@register("rms-norm", role="layer")
+class RMSNorm(nn.RMSNorm):
+    """Root mean square normalisation (Zhang & Sennrich 2019): x / sqrt(mean x^2 + eps), times a scale of 1 at first.
+
+    Over the channels; of an image at each pixel (the pixel norm of Karras et al. 2018, with a scale).
+
+    Args:
+        in_features: channels.
+        channels_first: whether the input is [B, in_features, ...] rather than [..., in_features].
+        eps: added to the mean square.
+    """
+
+    def __init__(self, in_features: int, channels_first: bool = False, eps: float = 1e-6) -> None:
+        super().__init__(in_features, eps)
+        self.channels_first = channels_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any of the two layouts to the same shape."""
+        if self.channels_first:
+            return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x)
+
+
+@register("batch-norm", role="layer")
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) for any number of dimensions; scale 1 and shift 0 at the start.
+
+    In training it normalises by the batch's moments and moves the running ones towards them; otherwise by the running
+    ones. Equal to torch's.
+
+    Args:
+        in_features: channels.
+        momentum: weight of the batch in the running moments.
+        eps: added to the variance.
+        channels_first: whether the input is [B, in_features, ...] rather than [..., in_features].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, in_features: int, momentum: float = 0.1, eps: float = 1e-5, channels_first: bool = True
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(in_features))
+        self.bias = nn.Parameter(torch.zeros(in_features))
+        self.register_buffer("running_mean", torch.zeros(in_features))
+        self.register_buffer("running_var", torch.ones(in_features))
+        self.momentum = momentum
+        self.eps = eps
+        self.channels_first = channels_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any of the two layouts to the same shape."""
+        mean, var = self.moments(x)
+        shape = (-1,) + (1,) * (x.dim() - 2 if self.channels_first else 0)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return x * scale.reshape(shape) + (self.bias - mean * scale).reshape(shape)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [in_features] to normalise by; in training they also enter the running ones."""
+        if not self.training:
+            return self.running_mean, self.running_var
+        channel = 1 if self.channels_first else x.dim() - 1
+        var, mean = torch.var_mean(x, [axis for axis in range(x.dim()) if axis != channel], correction=0)
+        count = x.numel() // x.shape[channel]
+        unbiased = var.detach() * (count / max(count - 1, 1))
+        self.running_mean = self.running_mean + self.momentum * (mean.detach() - self.running_mean)
+        self.running_var = self.running_var + self.momentum * (unbiased - self.running_var)
+        return mean, var
