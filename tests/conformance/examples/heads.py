@@ -1,0 +1,30 @@
+"""Examples of the heads."""
+
+import torch
+
+from tests.conformance.examples import Example
+
+
+def features():
+    """[3, 4]."""
+    return (torch.randn(3, 4),)
+
+
+def head(kind, out_features=2, tag="", **fields):
+    """A head on four features."""
+    return Example({"kind": kind, "in_features": 4, "out_features": out_features, **fields}, inputs=features, tag=tag)
+
+
+EXAMPLES = [
+    head("linear", init="orthogonal"),
+    head("categorical"),
+    head("multi-categorical", (2, 3)),
+    head("bernoulli"),
+    head("gaussian", tag="own spread"),
+    head("gaussian", tag="spread of the state", state_dependent=True),
+    head("squashed-gaussian"),
+    head("dueling", hidden_features=3, activation="tanh"),
+    head("classification"),
+    head("regression", variance=True),
+    head("token", soft_cap=5.0),
+]
