@@ -135,7 +135,7 @@ def recipe_of(net: nn.Module) -> dict[str, Any]:
     Raises:
         ExportError: it was made in another way.
     """
-    recipe = getattr(net, "recipe", None)
+    recipe: Any = getattr(net, "recipe", None)
     if not _is_recipe(recipe):
         raise ExportError(
             f"this {type(net).__name__} was not made by nets.registry.build, so a file could not say how to rebuild it"

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ class LoRALinear(nn.Module):
     def plain(self) -> nn.Linear:
         """An ordinary layer with the weight W + alpha / rank * B A, made anew, and the same bias."""
         layer = nn.Linear(self.in_features, self.out_features, device="meta")
-        return _plain(self, layer, self.lora_b @ self.lora_a)
+        _fill(layer, self, self.lora_b @ self.lora_a)
+        return layer
 
 
 class LoRAConv2d(nn.Module):
@@ -77,8 +79,8 @@ class LoRAConv2d(nn.Module):
     def __init__(self, base: nn.Conv2d, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
         self.in_features, self.out_features = base.in_channels, base.out_channels
-        self.kernel_size = base.kernel_size
-        self.stride, self.padding, self.dilation, self.groups = base.stride, base.padding, base.dilation, base.groups
+        self.groups = base.groups
+        self.how: dict[str, Any] = {"stride": base.stride, "padding": base.padding, "dilation": base.dilation}
         self.weight, self.bias = base.weight, base.bias
         self.lora_a = nn.Parameter(base.weight.new_empty(rank * base.groups, *base.weight.shape[1:]))
         self.lora_b = nn.Parameter(base.weight.new_zeros(base.out_channels, rank, 1, 1))
@@ -88,21 +90,21 @@ class LoRAConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_features, H, W] to [B, out_features, H', W']."""
-        how = (self.stride, self.padding, self.dilation, self.groups)
-        thin = functional.conv2d(self.dropout(x), self.lora_a, None, *how)
+        thin = functional.conv2d(self.dropout(x), self.lora_a, groups=self.groups, **self.how)
         added = functional.conv2d(thin, self.lora_b, groups=self.groups)
-        return functional.conv2d(x, self.weight, self.bias, *how) + self.scale * added
+        return functional.conv2d(x, self.weight, self.bias, groups=self.groups, **self.how) + self.scale * added
 
     def plain(self) -> nn.Conv2d:
         """An ordinary layer with the sum of both kernels, made anew, and the same bias."""
-        shape = (self.in_features, self.out_features, self.kernel_size, self.stride, self.padding, self.dilation)
-        layer = nn.Conv2d(*shape, groups=self.groups, device="meta")
+        how: dict[str, Any] = {**self.how, "kernel_size": tuple(self.weight.shape[2:]), "groups": self.groups}
+        layer = nn.Conv2d(self.in_features, self.out_features, **how, device="meta")
         a = self.lora_a.reshape(self.groups, -1, *self.lora_a.shape[1:])  # [G, rank, in / G, h, w]
         b = self.lora_b.reshape(self.groups, -1, a.shape[1])  # [G, out / G, rank]
-        return _plain(self, layer, torch.einsum("gor,grihw->goihw", b, a).reshape(self.weight.shape))
+        _fill(layer, self, torch.einsum("gor,grihw->goihw", b, a).reshape(self.weight.shape))
+        return layer
 
 
-ADAPTERS: dict[type[nn.Module], type[LoRALinear | LoRAConv2d]] = {nn.Linear: LoRALinear, nn.Conv2d: LoRAConv2d}
+ADAPTERS: dict[type[nn.Module], Any] = {nn.Linear: LoRALinear, nn.Conv2d: LoRAConv2d}
 
 
 def adapt(
@@ -136,16 +138,16 @@ def adapt(
         met = {path: m for path, m in modules.items() if path and matches(path, pattern)}
         found = {path: m for path, m in met.items() if type(m) in ADAPTERS}
         if not found:
-            kinds = sorted({type(m).__name__ for m in met.values() if next(m.parameters(recurse=False), None) is not None})
+            others = sorted({type(m).__name__ for m in met.values() if list(m.parameters(recurse=False))})
             raise ValueError(
                 f"'{pattern}' selects no nn.Linear or nn.Conv2d, which alone can be adapted; "
-                f"it selects {', '.join(kinds) or 'nothing with parameters'}"
+                f"with parameters it selects {', '.join(others) or 'nothing'}"
             )
         chosen |= found
     _check(net, chosen)
     freeze(net, ["*"])
     for path, layer in chosen.items():
-        adapter = ADAPTERS[type(layer)](layer, rank, rank if alpha is None else alpha, dropout)  # type: ignore[arg-type]
+        adapter = ADAPTERS[type(layer)](layer, rank, rank if alpha is None else alpha, dropout)
         net.set_submodule(path, adapter.train(layer.training))
     return list(chosen)
 
@@ -186,12 +188,11 @@ def adapted(net: nn.Module) -> dict[str, LoRALinear | LoRAConv2d]:
     return {path: m for path, m in net.named_modules() if isinstance(m, LoRALinear | LoRAConv2d)}
 
 
-def _plain(adapter: LoRALinear | LoRAConv2d, layer: nn.Module, delta: Tensor) -> nn.Module:
+def _fill(layer: nn.Linear | nn.Conv2d, adapter: LoRALinear | LoRAConv2d, delta: Tensor) -> None:
     base = adapter.weight
-    weight = (base + adapter.scale * delta).detach()
-    layer.weight = nn.Parameter(weight, requires_grad=base.requires_grad)
+    layer.weight = nn.Parameter((base + adapter.scale * delta).detach(), requires_grad=base.requires_grad)
     layer.bias = adapter.bias
-    return layer.train(adapter.training)
+    layer.train(adapter.training)
 
 
 def _check(net: nn.Module, chosen: Mapping[str, nn.Module]) -> None:

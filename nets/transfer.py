@@ -14,7 +14,7 @@ What is frozen is written in one place, each parameter's `requires_grad`, and ho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -225,14 +225,16 @@ def swap_head(net: nn.Module, output: int | Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: the network has no such encoder and head.
     """
+    head = getattr(net, "head", None)
     features = getattr(getattr(net, "encoder", None), "out_features", None)
-    if features is None or not isinstance(getattr(net, "head", None), nn.Module):
+    if features is None or not isinstance(head, nn.Module):
         raise ValueError(f"{type(net).__name__} has no encoder with `out_features` and no head to swap")
     config = dict(output) if isinstance(output, Mapping) else {"kind": "linear", "out_features": output}
-    old = next(net.head.parameters(), torch.zeros(()))
+    old = next(head.parameters(), torch.zeros(()))
     net.head = build({**config, "in_features": features}).to(old.device, old.dtype).train(net.training)
-    if isinstance(net, Network) and hasattr(net, "recipe"):
-        net.recipe = {**net.recipe, "output": config if isinstance(output, Mapping) else output}
+    recipe: Any = getattr(net, "recipe", None)
+    if isinstance(net, Network) and recipe:
+        net.recipe = {**recipe, "output": config if isinstance(output, Mapping) else output}  # type: ignore[assignment]
     return net
 
 
