@@ -51,7 +51,8 @@ class Noise:
     def uniform(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Numbers in [0, 1), multiples of 2^-24, of the dtype of `like`; the next call site's."""
         self.site += 1
-        start = bits(self.key + self.site * GOLDEN)
+        offset = (self.site * GOLDEN + 2**63) % 2**64 - 2**63  # wraps around as tensors do; a Python int would not fit
+        start = bits(self.key + offset)
         index = torch.arange(math.prod(shape), device=like.device)
         number = bits(start + index * GOLDEN)
         return (_shifted(number, 40).to(like.dtype) * 2.0**-24).reshape(tuple(shape))

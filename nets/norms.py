@@ -10,16 +10,21 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nets.registry import register
 
 __all__ = [
     "BatchNorm",
+    "ConditionalBatchNorm",
     "GroupNorm",
     "LayerNorm",
     "NormName",
     "RMSNorm",
+    "SpectralConv2d",
+    "SpectralLinear",
     "norm",
+    "power_iteration",
 ]
 
 NormName = Literal["none", "batch", "layer", "group", "rms"]
@@ -131,9 +136,7 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(
-        self, in_features: int, momentum: float = 0.1, eps: float = 1e-5, channels_first: bool = True
-    ) -> None:
+    def __init__(self, in_features: int, momentum: float = 0.1, eps: float = 1e-5, channels_first: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(in_features))
         self.bias = nn.Parameter(torch.zeros(in_features))
@@ -161,3 +164,117 @@ class BatchNorm(nn.Module):
         self.running_mean = self.running_mean + self.momentum * (mean.detach() - self.running_mean)
         self.running_var = self.running_var + self.momentum * (unbiased - self.running_var)
         return mean, var
+
+
+@register("conditional-batch-norm", role="layer")
+class ConditionalBatchNorm(BatchNorm):
+    """Batch normalisation with a scale and a shift for every class (Dumoulin et al. 2017, de Vries et al. 2017).
+
+    The moments are those of the whole batch. Scales 1 and shifts 0 at the start.
+
+    Args:
+        in_features: channels.
+        classes: how many.
+        momentum: weight of the batch in the running moments.
+        eps: added to the variance.
+    """
+
+    def __init__(self, in_features: int, classes: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__(in_features, momentum, eps)
+        self.weight = nn.Parameter(torch.ones(classes, in_features))
+        self.bias = nn.Parameter(torch.zeros(classes, in_features))
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """[B, in_features, ...] and int64 [B] to the first one's shape."""
+        mean, var = self.moments(x)
+        shape = x.shape[:2] + (1,) * (x.dim() - 2)
+        scale = functional.embedding(labels, self.weight) * torch.rsqrt(var + self.eps)
+        shift = functional.embedding(labels, self.bias) - mean * scale
+        return x * scale.reshape(shape) + shift.reshape(shape)
+
+
+# Spectral normalisation (Miyato et al. 2018): weight / sigma(weight), sigma the largest singular value
+
+
+def power_iteration(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """One step towards the first singular vectors (algorithm 1 of Miyato et al. 2018).
+
+    Args:
+        matrix: [O, I].
+        u: [O], the left one so far.
+
+    Returns:
+        (u [O], v [I]), of length 1.
+    """
+    v = functional.normalize(matrix.T @ u, dim=0)
+    return functional.normalize(matrix @ v, dim=0), v
+
+
+class _Spectral(nn.Module):
+    """What the spectral layers share: the buffer u, and the weight over its largest singular value."""
+
+    weight: Tensor
+    u: Tensor
+
+    def settle(self, steps: int = 15) -> None:
+        """Starts u anew for the weight as it is; needed after an initialisation from outside."""
+        with torch.no_grad():
+            u = functional.normalize(torch.randn(len(self.weight)).to(self.weight), dim=0)
+            for _ in range(steps):
+                u, _ = power_iteration(self.weight.flatten(1), u)
+        self.register_buffer("u", u)
+
+    def normalised_weight(self) -> Tensor:
+        """weight / sigma with sigma = u' W v; the gradient goes through W, not through u and v."""
+        matrix = self.weight.flatten(1)
+        u, v = power_iteration(matrix.detach(), self.u)
+        if self.training:
+            self.u = u
+        return self.weight / (u @ matrix @ v)
+
+
+@register("spectral-linear", role="layer")
+class SpectralLinear(_Spectral, nn.Linear):
+    """A linear layer whose weight has the largest singular value 1 (Miyato et al. 2018).
+
+    In training each call takes one step of the power iteration; its vector u is a buffer. Starts as `nn.Linear`.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        bias: whether to add one.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.settle()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]."""
+        return functional.linear(x, self.normalised_weight(), self.bias)
+
+
+@register("spectral-conv", role="layer")
+class SpectralConv2d(_Spectral, nn.Conv2d):
+    """A convolution whose kernel, as a matrix [out, in * height * width], has the largest singular value 1.
+
+    That is Miyato et al.'s (2018) norm; the convolution's own may be larger. State as in `SpectralLinear`, start as
+    `nn.Conv2d`.
+
+    Args:
+        in_features: channels of the input.
+        out_features: channels of the output.
+        kernel_size: odd; with a stride of 1 height and width stay.
+        stride: of the kernel.
+        bias: whether to add one.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, kernel_size: int = 3, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(in_features, out_features, kernel_size, stride, kernel_size // 2, bias=bias)
+        self.settle()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_features, H, W] to [B, out_features, H / stride, W / stride]."""
+        return functional.conv2d(x, self.normalised_weight(), self.bias, self.stride, self.padding)
