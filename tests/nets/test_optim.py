@@ -1,21 +1,25 @@
 """Functional optimisers equal torch's, in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from nets import optim
+from nets.optim import OPTIMISERS
 
+pytestmark = pytest.mark.filterwarnings("error")
 SHAPES = {"weight": (5, 3), "bias": (5,)}
 
 
-def run_torch(make, grads, limit=None):
+def run_torch(make, grads, limit=None, clip=torch.nn.utils.clip_grad_norm_):
     params = {n: torch.full(s, 0.3, dtype=torch.float64).requires_grad_() for n, s in SHAPES.items()}
     optimiser = make(list(params.values()))
     for step in grads:
         for name, p in params.items():
             p.grad = step[name].clone()
         if limit is not None:
-            torch.nn.utils.clip_grad_norm_(list(params.values()), limit)
+            clip(list(params.values()), limit)
         optimiser.step()
     return {n: p.detach() for n, p in params.items()}
 
@@ -86,7 +90,112 @@ def test_adam_has_a_learning_rate_a_lane(grads):
         )
 
 
-def test_linear_schedule():
-    assert optim.linear(1.0, 0.0) == 1.0
-    assert optim.linear(1.0, 0.25, 0.2) == pytest.approx(0.8)
-    assert optim.linear(1.0, 1.0) == 0.0
+TORCH = {
+    "sgd": torch.optim.SGD,
+    "nesterov": partial(torch.optim.SGD, nesterov=True),
+    "rmsprop": torch.optim.RMSprop,
+    "centered-rmsprop": partial(torch.optim.RMSprop, centered=True),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+CASES = [
+    ("sgd", {}),
+    ("sgd", {"momentum": 0.9, "weight_decay": 0.1}),
+    ("nesterov", {"momentum": 0.8, "weight_decay": 0.1}),
+    ("rmsprop", {}),
+    ("rmsprop", {"decay": 0.9, "momentum": 0.7, "eps": 1e-3, "weight_decay": 0.1}),
+    ("centered-rmsprop", {"decay": 0.9, "momentum": 0.7, "eps": 1e-3, "weight_decay": 0.1}),
+    ("adam", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-5, "weight_decay": 0.1}),
+    ("adamw", {}),
+    ("adamw", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-5, "weight_decay": 0.1}),
+]
+
+
+def run(name, grads, lr, **options):
+    params, state = start(), OPTIMISERS[name].init(start())
+    for step in grads:
+        params, state = OPTIMISERS[name].step(params, step, state, lr, **options)
+    return params
+
+
+def for_torch(given):
+    """Our coefficients under torch's names."""
+    given = dict(given)
+    if "beta1" in given:
+        given["betas"] = (given.pop("beta1"), given.pop("beta2"))
+    if "decay" in given:
+        given["alpha"] = given.pop("decay")
+    return given
+
+
+@pytest.mark.parametrize(("name", "coefficients"), CASES)
+def test_every_optimiser_equals_torch(grads, name, coefficients):
+    defaults = OPTIMISERS[name].coefficients  # what a learner's configuration starts from
+    assert set(coefficients) <= set(defaults)
+    given = {**defaults, **coefficients}
+    expected = run_torch(lambda ps: TORCH[name](ps, lr=0.01, **for_torch(given)), grads)
+    assert_equal(run(name, grads, 0.01, **given), expected)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_coefficient_may_differ_between_lanes(grads, name):
+    lanes = {key: torch.tensor([0.5, 0.9, 0.99], dtype=torch.float64) for key in OPTIMISERS[name].coefficients}
+    lanes = {"lr": torch.tensor([0.0, 0.01, 0.1], dtype=torch.float64), **lanes}
+    stacked = {n: p.expand(3, *p.shape).clone() for n, p in start().items()}
+
+    def step(params, grads, state, given):
+        return OPTIMISERS[name].step(params, grads, state, **given)
+
+    params, state = stacked, OPTIMISERS[name].init(stacked, lanes=3)
+    for g in grads:
+        params, state = torch.vmap(step, in_dims=(0, None, 0, 0))(params, g, state, lanes)
+    for k in range(3):
+        alone = run(name, grads, **{key: float(value[k]) for key, value in lanes.items()})
+        assert_equal({n: p[k] for n, p in params.items()}, alone)
+    assert all(torch.equal(params[n][0], stacked[n][0]) for n in SHAPES)  # its learning rate is 0
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_scale_is_a_learning_rate_of_its_own(grads, name):
+    options = {"weight_decay": 0.1}
+    scaled = run(name, grads, 0.01, scale={"bias": 0.5}, **options)
+    assert torch.equal(scaled["weight"], run(name, grads, 0.01, **options)["weight"])
+    torch.testing.assert_close(scaled["bias"], run(name, grads, 0.005, **options)["bias"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0, torch.tensor(0.0)], ids=["number", "tensor"])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_factor_of_zero_freezes_to_the_bit(name, factor):
+    params = {"frozen": torch.tensor([-0.0, 0.1, 3e38]), "free": torch.ones(3)}
+    grads = {"frozen": torch.tensor([-1.0, float("nan"), float("inf")]), "free": torch.ones(3)}
+    after, _ = OPTIMISERS[name].step(
+        params, grads, OPTIMISERS[name].init(params), 0.1, weight_decay=0.5, scale={"frozen": factor}
+    )
+    assert torch.equal(after["frozen"].view(torch.int32), params["frozen"].view(torch.int32))
+    assert (after["free"] < 1).all()
+
+
+@pytest.mark.parametrize("limit", [0.5, 100.0])
+def test_clipping_by_value_equals_torch(grads, limit):
+    params, state = start(), optim.sgd_init(start())
+    for step in grads:
+        params, state = optim.sgd(params, optim.clip_by_value(step, limit), state, 0.01)
+    clip = torch.nn.utils.clip_grad_value_
+    assert_equal(params, run_torch(lambda ps: torch.optim.SGD(ps, lr=0.01), grads, limit, clip))
+
+
+def test_every_lane_has_its_own_limits(grads):
+    limits = torch.tensor([0.1, 1.0, float("inf")], dtype=torch.float64)
+    by_norm, _ = torch.vmap(optim.clip_by_global_norm, in_dims=(None, 0))(grads[0], limits)
+    by_value = torch.vmap(optim.clip_by_value, in_dims=(None, 0))(grads[0], limits)
+    for k, limit in enumerate(limits.tolist()):
+        assert_equal({n: g[k] for n, g in by_norm.items()}, optim.clip_by_global_norm(grads[0], limit)[0])
+        assert_equal({n: g[k] for n, g in by_value.items()}, optim.clip_by_value(grads[0], limit))
+    assert_equal({n: g[2] for n, g in by_norm.items()}, grads[0])
+    assert optim.global_norm({n: g[0] for n, g in by_norm.items()}) == pytest.approx(0.1, abs=1e-6)
+
+
+def test_clipping_by_value_lets_nan_be_seen():
+    clipped = optim.clip_by_value({"g": torch.tensor([float("nan"), float("inf"), -5.0])}, 1.0)["g"]
+    assert clipped[0].isnan()
+    assert clipped[1:].tolist() == [1.0, -1.0]
