@@ -108,8 +108,14 @@ def _block(kind: str) -> Block:
 def _example(block: Block, input_: str, output: str | None, settings: Sequence[str]) -> Description:
     shape = parse_shape(input_, "--input")
     out = parse_shape(output, "--output") if output else None
-    wanted = out[0] if out and len(out) == 1 and block.role != "generator" else out
     config = {"kind": block.kind, **dict(_setting(text) for text in settings)}
+    if out is None and block.role in ("generator", "head", "model"):
+        raise UserError(f"a {block.role} needs --output", usage=True)
+    if out is not None and block.role == "layer":
+        raise UserError("a layer takes no --output", usage=True)
+    wanted = out[0] if out and len(out) == 1 and block.role != "generator" else out
+    if block.role == "head":
+        config, wanted = {**config, "in_features": shape[-1], "out_features": wanted}, None
     try:
         return describe(build(config, shape, wanted), shape)
     except ValueError as error:

@@ -80,9 +80,13 @@ def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) 
     from nets.export import save
     from nets.onnx_export import to_onnx
 
+    shape = parse_shape(input_, "--input") if input_ else None
+    if form == "onnx" and shape is None and not hasattr(network, "recipe"):
+        kind = type(network).__name__
+        raise UserError(f"trial {trial}: its {kind} does not say what one row looks like; add --input 1,28,28", usage=True)
     try:
         if form == "onnx":
-            to_onnx(network, file, parse_shape(input_, "--input") if input_ else None)
+            to_onnx(network, file, shape)
         else:
             save(network, file)
     except (ValueError, ImportError) as error:
