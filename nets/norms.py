@@ -88,7 +88,7 @@ class GroupNorm(nn.GroupNorm):
         self.channels_first = channels_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any of the two layouts to the same shape."""
+        """Either layout to the same shape."""
         if self.channels_first:
             return super().forward(x)
         return super().forward(x.reshape(-1, self.num_channels)).reshape(x.shape)
@@ -111,7 +111,7 @@ class RMSNorm(nn.RMSNorm):
         self.channels_first = channels_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any of the two layouts to the same shape."""
+        """Either layout to the same shape."""
         if self.channels_first:
             return super().forward(x.movedim(1, -1)).movedim(-1, 1)
         return super().forward(x)
@@ -147,7 +147,7 @@ class BatchNorm(nn.Module):
         self.channels_first = channels_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any of the two layouts to the same shape."""
+        """Either layout to the same shape."""
         mean, var = self.moments(x)
         shape = (-1,) + (1,) * (x.dim() - 2 if self.channels_first else 0)
         scale = self.weight * torch.rsqrt(var + self.eps)
