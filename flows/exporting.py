@@ -83,7 +83,9 @@ def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) 
     shape = parse_shape(input_, "--input") if input_ else None
     if form == "onnx" and shape is None and not hasattr(network, "recipe"):
         kind = type(network).__name__
-        raise UserError(f"trial {trial}: its {kind} does not say what one row looks like; add --input 1,28,28", usage=True)
+        raise UserError(
+            f"trial {trial}: its {kind} does not say what one row looks like; add --input 1,28,28", usage=True
+        )
     try:
         if form == "onnx":
             to_onnx(network, file, shape)

@@ -7,7 +7,8 @@ The network runs once on torch's "meta" device: shapes without numbers, so neith
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -133,7 +134,8 @@ def describe(
 def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, rows: int = 1) -> tuple[Tensor, ...]:
     """Zeros that the network can take: what its recipe says, or one tensor [rows, *input_shape].
 
-    Tokens (a block with a `vocabulary`) are int64. A conditional generator (one with `classes`) gets labels too.
+    What has a `vocabulary` takes tokens, int64, and so does a model that takes (T,): of a sequence to a sequence, two.
+    What has `classes` takes labels too.
 
     Args:
         net: any module.
@@ -143,24 +145,30 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
     Raises:
         ValueError: there is neither a recipe with an input shape nor `input_shape`.
     """
-    recipe = getattr(net, "recipe", None)
+    recipe: Any = getattr(net, "recipe", None)
+    role, fields = _fields(recipe) if recipe else ("", {})
     shape = tuple(input_shape or (recipe or {}).get("input_shape") or ())
+    if not shape and role == "head":
+        shape = (fields["in_features"],)
     if not shape:
         raise ValueError(
             f"{type(net).__name__} does not say what it takes (it was not built with an input shape): "
             "give input_shape, without the batch axis, or inputs"
         )
-    fields = _fields(recipe) if recipe else {}
+    if len(shape) == 1 and (role == "model" or fields.get("vocabulary")):
+        wanted = inspect.signature(net.forward).parameters.values() if role == "model" else [None]
+        count = sum(p is None or p.default is inspect.Parameter.empty for p in wanted)
+        return tuple(torch.zeros(rows, *shape, dtype=torch.int64) for _ in range(count))
     some = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
-    tokens = bool(fields.get("vocabulary")) and len(shape) == 1
-    x = torch.zeros(rows, *shape, dtype=torch.int64 if tokens else some.dtype)
+    x = torch.zeros(rows, *shape, dtype=some.dtype)
     return (x, torch.zeros(rows, dtype=torch.int64)) if fields.get("classes") else (x,)
 
 
-def _fields(recipe: dict[str, Any]) -> dict[str, Any]:
-    """All fields of a recipe's block, defaults too."""
+def _fields(recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A recipe's role, and all fields of its block and its head, defaults too."""
     block, given = resolve(recipe["config"])
-    return {field.name: field.default for field in block.fields if not field.required} | given
+    head = recipe["output"] if isinstance(recipe["output"], Mapping) else {}
+    return block.role, {**head, **{field.name: field.default for field in block.fields if not field.required}, **given}
 
 
 @contextmanager

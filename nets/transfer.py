@@ -13,6 +13,7 @@ What is frozen is written in one place, each parameter's `requires_grad`, and ho
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -107,10 +108,11 @@ def load_encoder(
     if len(places) > 1:
         raise ValueError(f"the network has several encoders, say which with `where`: {', '.join(places)}")
     there = _part(own, places[0], "network")
+    images = hasattr(into.get_submodule(places[0]), "patch")  # positions in a square of patches, not in a row
     origins = [from_] if from_ is not None else _encoders(weights)
     reports = []
     for origin in origins:
-        reports.append(_fit(there, _part(weights, origin, "source"), Report(places[0], origin)))
+        reports.append(_fit(there, _part(weights, origin, "source"), Report(places[0], origin), images))
     report, values = max(reports, key=lambda r: len(r[0].matched) + len(r[0].resized))  # the first of equals
     if not values:
         raise ValueError(
@@ -265,9 +267,12 @@ def _some(weights: Mapping[str, Tensor], most: int = 4) -> str:
     return ", ".join(names) + (f" and {len(weights) - most} more" if len(weights) > most else "")
 
 
-def _fit(there: Mapping[str, Tensor], part: Mapping[str, Tensor], report: Report) -> tuple[Report, dict[str, Tensor]]:
+def _fit(
+    there: Mapping[str, Tensor], part: Mapping[str, Tensor], report: Report, images: bool
+) -> tuple[Report, dict[str, Tensor]]:
     """The report, and what to copy."""
     first = next((name for name, t in there.items() if t.dim() >= 4), None)
+    classes = "class_token" in there
     values = {}
     for name, tensor in there.items():
         if name not in part:
@@ -281,8 +286,8 @@ def _fit(there: Mapping[str, Tensor], part: Mapping[str, Tensor], report: Report
         elif name == first and old[:1] + old[2:] == new[:1] + new[2:]:
             values[name] = _channels(given, new[1])
             report.resized.append((name, old, new, "channels averaged" if new[1] < old[1] else "channels repeated"))
-        elif "position" in name and len(old) == 2 and old[1] == new[1]:
-            values[name] = _positions(given, new[0])
+        elif "position" in name and len(old) == 2 and old[1] == new[1] and ("class_token" in part) == classes:
+            values[name] = _positions(given, new[0], images, int(classes))
             report.resized.append((name, old, new, "positions interpolated"))
         else:
             report.skipped.append((name, old, new))
@@ -300,10 +305,16 @@ def _channels(weight: Tensor, count: int) -> Tensor:
     return weight[:, repeats] / share.reshape(-1, *[1] * (weight.dim() - 2))
 
 
-def _positions(table: Tensor, length: int) -> Tensor:
-    """A table [T, features] for another length; its ends stay where they are."""
-    stretched = functional.interpolate(table.T[None], size=length, mode="linear", align_corners=True)
-    return stretched[0].T
+def _positions(table: Tensor, length: int, images: bool, kept: int) -> Tensor:
+    """A table [T, features] for another length; the first `kept` rows are no places, but a class token's."""
+    rest = table[kept:].T  # [features, T]
+    sides = math.isqrt(rest.shape[1]), math.isqrt(length - kept)
+    if images and (sides[0] ** 2, sides[1] ** 2) == (rest.shape[1], length - kept):
+        grid = rest.reshape(1, -1, sides[0], sides[0])
+        stretched = functional.interpolate(grid, size=(sides[1], sides[1]), mode="bicubic").flatten(2)
+    else:  # the ends stay where they are
+        stretched = functional.interpolate(rest[None], size=length - kept, mode="linear", align_corners=True)
+    return torch.cat([table[:kept], stretched[0].T])
 
 
 def _require_grad(net: nn.Module, patterns: Iterable[str], value: bool) -> list[str]:

@@ -164,7 +164,9 @@ def test_a_trial_is_exported_by_the_beginning_of_its_id(root: Path, tmp_path: Pa
 def test_a_trial_as_onnx(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     asked = ("export", TRIALS[3], "--root", root, "--format", "onnx", "--output", tmp_path / "x.onnx")
-    assert refused(*asked).startswith(f"trial {TRIALS[3]}: its Linear does not say what one row looks like; add --input")
+    assert refused(*asked).startswith(
+        f"trial {TRIALS[3]}: its Linear does not say what one row looks like; add --input"
+    )
     assert seedbed(*asked, "--input", "4").stdout == f"{tmp_path / 'x.onnx'}\n"
     assert (tmp_path / "x.onnx").stat().st_size > 100
 

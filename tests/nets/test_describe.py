@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from nets.attention import SelfAttention
-from nets.classifiers import image_classifier
 from nets.describe import describe, example_inputs
 from nets.mlp import MLP
 from nets.norms import BatchNorm
-from nets.registry import build
+from nets.registry import blocks, build
 from tests.conformance.examples import examples
 
 
@@ -47,10 +46,21 @@ def test_convolutions_and_attention_by_hand():
 
 
 def test_a_module_called_at_every_step_counts_every_time():
-    rows = {r.path: r for r in describe(image_classifier("gru", (5, 4), 3, 1, 2), (5, 4)).rows}
-    assert rows["encoder.cells.0"].flops == 5 * 2 * 3 * 9  # five rows of the image, three gates of width 3
-    assert rows["encoder"].flops == rows["encoder.cells.0"].flops + 5 * 2 * 4 * 9
-    assert rows["encoder.cells"].output == ()  # a list is never called
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = nn.ModuleList([nn.Linear(4, 4)])
+
+        def forward(self, x):
+            for _ in range(5):
+                x = self.cells[0](x)
+            return x, {"last": x}
+
+    rows = {r.path: r for r in describe(Loop(), (4,)).rows}
+    assert rows["cells.0"].flops == 5 * 2 * 4 * 4
+    assert rows[""].flops == rows["cells.0"].flops
+    assert rows[""].output == ((1, 4), (1, 4))
+    assert rows["cells"].output == ()  # a list is never called
 
 
 def test_tied_weights_count_once_and_frozen_ones_apart():
@@ -107,7 +117,11 @@ def test_inputs_come_from_the_recipe_or_are_asked_for():
 
 @pytest.mark.parametrize("example", examples(), ids=lambda e: e.id)
 def test_every_block_can_be_described(example):
-    net = build(example.config, example.input_shape, example.output)
-    found = describe(net, inputs=example.make_inputs())
+    net, inputs = build(example.config, example.input_shape, example.output), example.make_inputs()
+    found = describe(net, inputs=inputs)
     assert found.parameters == sum(p.numel() for p in net.parameters())
     assert found.rows[0].output
+    if example.input_shape or blocks()[example.config["kind"]].role == "head":
+        own = example_inputs(net)
+        assert [t.dtype for t in own] == [t.dtype for t in inputs]
+        assert describe(net).rows[0].output

@@ -7,14 +7,18 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from nets import lora
 from nets.classifiers import image_classifier
 from nets.lanes import Execution, call, grad_and_value
 from nets.optim import adam, adam_init
+from nets.registry import build
 from nets.transfer import scales, trainable, unfreeze
+from tests.conformance.examples import examples
 
 X = torch.linspace(-1, 1, 3 * 8 * 8).reshape(3, 8, 8)
+ADAPTABLE = [e for e in examples() if e.config["kind"] in ("attention", "transformer", "vit", "gpt", "resnet", "r3gan")]
 KINDS = pytest.mark.parametrize("kind", ["cnn", "transformer", "mlp"])
 
 
@@ -78,6 +82,20 @@ def test_convolutions_of_every_form(groups):
     lora.merge(net)
     torch.testing.assert_close(net(x), expected, rtol=0, atol=1e-12)
     assert (net(x) - conv(x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("example", ADAPTABLE, ids=lambda e: e.id)
+def test_no_block_bypasses_an_adapter(example):
+    net = build(example.config, example.input_shape, example.output).eval()
+    lora.adapt(net, rank=1)
+    with torch.no_grad():
+        for layer in lora.adapted(net).values():
+            layer.lora_b.normal_()
+    leaves = [t for t in pytree.tree_leaves(net(*example.make_inputs())) if t.is_floating_point()]
+    sum((t * torch.cos(torch.arange(t.numel()).reshape(t.shape))).sum() for t in leaves).backward()
+    assert [
+        name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ] == []
 
 
 def built():

@@ -48,7 +48,7 @@ def test_an_encoder_moves_between_families():
     report = load_encoder(net, source)
     assert (report.where, report.from_) == ("encoder", "actor.encoder")  # the critic's is narrower
     assert len(report.matched) == 4
-    assert not (report.resized or report.skipped or report.missing or report.left_over)
+    assert [report.resized, report.skipped, report.missing, report.left_over] == [[], [], [], []]
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(net.encoder(x), source.actor.encoder(x))
     assert torch.equal(net.head.weight, head)
@@ -99,10 +99,24 @@ def test_position_tables_are_interpolated():
     torch.testing.assert_close(net.encoder.position[1], source.encoder.position[:2].mean(0))
 
 
+def test_positions_of_patches_are_interpolated_as_a_picture():
+    small, large = (build({"kind": "vit", "patch": 2, "hidden_features": 4, "heads": 1}, (n, n)) for n in (4, 8))
+    with torch.no_grad():
+        across = torch.arange(2.0).repeat(2)  # of 2 x 2 patches: left 0, right 1
+        small.position.weight[1:] = across[:, None]
+    load_encoder(large, small)
+    assert torch.equal(large.position.weight[0], small.position.weight[0])  # the class token's
+    grid = large.position.weight[1:, 0].reshape(4, 4)
+    torch.testing.assert_close(grid, grid[:1].expand(4, 4))
+    assert (grid[0].diff() > 0).all()
+    pooled = build({"kind": "vit", "patch": 2, "hidden_features": 4, "heads": 1, "pool": "mean"}, (8, 8))
+    assert [row[0] for row in load_encoder(pooled, small).skipped] == ["position.weight"]  # one place more
+
+
 def test_nothing_that_fits_is_an_error():
     with pytest.raises(ValueError, match=r"nothing of the source's 'encoder' fits .* the source has .*encoder\.cells"):
         load_encoder(classifier(), classifier(kind="gru"))
-    with pytest.raises(ValueError, match="several encoders.*critic.encoder, actor.encoder"):
+    with pytest.raises(ValueError, match=r"several encoders.*critic\.encoder, actor\.encoder"):
         load_encoder(ActorCritic(), classifier())
     with pytest.raises(ValueError, match="the source has nothing at 'eyes'"):
         load_encoder(classifier(), classifier(), from_="eyes")
