@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner, Result
 
+import harness
 from flows.blocks import parse_shape, type_name
 from flows.cli import app
 from flows.errors import UserError
@@ -22,8 +24,10 @@ from harness.ledger import Ledger
 from harness.spec import LearnerConfig, Score, Trial
 from nets.export import load
 from nets.registry import blocks, build
+from nets.transfer import load_encoder, read_weights
 from tests.flows.conftest import ROOT, environment
 
+PAGE = (ROOT / "docs" / "blocks.md").read_text()
 TRIALS = ("aaaa000000000001", "aaaa000000000002", "bbbb000000000003", "cccc000000000004")
 
 
@@ -191,3 +195,25 @@ def test_what_cannot_be_exported_is_one_sentence(root: Path, arguments: list[str
 def test_a_folder_that_is_no_run_root(tmp_path: Path) -> None:
     assert "is no run root: it has no ledger.sqlite" in refused("export", "aa", "--root", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_from_a_trial(root: Path) -> None:
+    source = harness.load("small", root).network(TRIALS[2])
+    net = build({"kind": "mlp", "hidden_features": [3]}, (4,), 5)
+    assert "2 of 2 tensors matched" in str(load_encoder(net, source))
+    file = root / "trials" / TRIALS[2] / "best.safetensors"
+    assert torch.equal(net.encoder.layers[0].weight, read_weights(file)["encoder.layers.0.weight"])
+
+
+def test_the_page_about_blocks_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.S | re.M):
+        exec(compile(code, "blocks.md", "exec"), names)
+    assert {file.name for file in tmp_path.iterdir()} == {"net.safetensors", "net.onnx"}
+    assert names["net"](torch.zeros(2, 1, 28, 28)).shape == (2, 3)
+    commands = re.findall(r"^seedbed (.*?) *(?:#.*)?$", PAGE, flags=re.M)
+    assert len(commands) == 3
+    for command in commands:
+        assert seedbed(*command.split()).exit_code == 0, command
