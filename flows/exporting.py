@@ -81,10 +81,10 @@ def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) 
     from nets.onnx_export import to_onnx
 
     shape = parse_shape(input_, "--input") if input_ else None
-    if form == "onnx" and shape is None and not hasattr(network, "recipe"):
-        kind = type(network).__name__
+    if not hasattr(network, "recipe") and (form != "onnx" or shape is None):
+        lacking = f"trial {trial}: its {type(network).__name__} does not say how it was built"
         raise UserError(
-            f"trial {trial}: its {kind} does not say what one row looks like; add --input 1,28,28", usage=True
+            f"{lacking}; only --format onnx --input 1,28,28 (the shape of one row) can export it", usage=True
         )
     try:
         if form == "onnx":
@@ -94,4 +94,4 @@ def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) 
     except (ValueError, ImportError) as error:
         raise UserError(f"trial {trial}: {error}", usage=True) from None
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from None
+        raise UserError(str(error)) from None

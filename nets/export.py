@@ -46,6 +46,7 @@ def save(net: nn.Module, path: str | Path) -> None:
 
     Raises:
         ExportError: the network was not made by `nets.registry.build`, or its parts were exchanged since.
+        OSError: the file cannot be written.
     """
     net = merged(net)
     recipe = recipe_of(net)
@@ -67,6 +68,8 @@ def save(net: nn.Module, path: str | Path) -> None:
     try:
         save_file({n: t.detach().cpu().clone() for n, t in tensors.items()}, partial, metadata={KEY: text})
         os.replace(partial, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -87,7 +90,7 @@ def load(path: str | Path) -> nn.Module:
     with safe_open(path, framework="pt", device="cpu") as stored:
         try:
             problem = _difference(_stored_facts(stored), _facts(_tensors(_blank(recipe, dtype))))
-        except ValueError as error:
+        except Exception as error:  # a recipe from anywhere may be wrong in any way
             raise ExportError(f"{path} cannot be rebuilt here: {error}") from None
         if problem:
             raise ExportError(f"{path} holds other weights than its description says: {problem}")

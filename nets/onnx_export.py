@@ -28,7 +28,6 @@ from nets.lora import merged
 __all__ = ["to_onnx"]
 
 PACKAGES = ("onnx", "onnxscript")
-NAMES = ("input", "labels")
 ROWS = 2  # a batch of one would be taken for a constant
 
 
@@ -51,8 +50,8 @@ def to_onnx(
 ) -> None:
     """Writes a network as ONNX, in evaluation mode, with a batch axis of any length; adapters are merged.
 
-    The inputs are called "input" and "labels" (a conditional generator's), then "input_2", ...; the outputs "output",
-    "output_1", ... in the order in which the network returns its tensors.
+    The inputs are called "input", "input_1", ..., labels (one integer a row) "labels"; the outputs "output", "output_1",
+    ... in the order in which the network returns its tensors.
 
     Args:
         net: the network; it is left as it is.
@@ -83,8 +82,8 @@ def to_onnx(
                 verbose=False,
                 external_data=False,
                 dynamic_shapes=(tuple({0: rows} for _ in given),),
-                input_names=[NAMES[i] if i < len(NAMES) else f"input_{i}" for i in range(len(given))],
-                output_names=["output", *(f"output_{i}" for i in range(1, count))],
+                input_names=["labels" if i and t.dim() == 1 else _name("input", i) for i, t in enumerate(given)],
+                output_names=[_name("output", i) for i in range(count)],
             )
         os.replace(partial, path)
     except torch.onnx.errors.OnnxExporterError as error:
@@ -105,6 +104,10 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def _name(word: str, place: int) -> str:
+    return f"{word}_{place}" if place else word
 
 
 def _first_line(error: Any) -> str:

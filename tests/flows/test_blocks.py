@@ -168,9 +168,7 @@ def test_a_trial_is_exported_by_the_beginning_of_its_id(root: Path, tmp_path: Pa
 def test_a_trial_as_onnx(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     asked = ("export", TRIALS[3], "--root", root, "--format", "onnx", "--output", tmp_path / "x.onnx")
-    assert refused(*asked).startswith(
-        f"trial {TRIALS[3]}: its Linear does not say what one row looks like; add --input"
-    )
+    assert refused(*asked).startswith(f"trial {TRIALS[3]}: its Linear does not say how it was built; only")
     assert seedbed(*asked, "--input", "4").stdout == f"{tmp_path / 'x.onnx'}\n"
     assert (tmp_path / "x.onnx").stat().st_size > 100
 
@@ -184,7 +182,7 @@ def test_a_trial_as_onnx(root: Path, tmp_path: Path) -> None:
         ([TRIALS[0]], f"trial {TRIALS[0]} (done) has no best.safetensors"),
         ([TRIALS[2], "--which", "final"], f"trial {TRIALS[2]} (done) has no final.safetensors"),
         ([TRIALS[2], "--output", "no/such/file"], "there is no folder no/such to write to"),
-        ([TRIALS[3]], f"trial {TRIALS[3]}: this Linear was not made by nets.registry.build"),
+        ([TRIALS[3]], f"trial {TRIALS[3]}: its Linear does not say how it was built; only --format onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(root: Path, arguments: list[str], message: str) -> None:

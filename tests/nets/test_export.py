@@ -100,6 +100,11 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
         ({"recipe": {"config": {**CONFIG, "code": "x"}, "input_shape": [5], "output": 2}}, "has no field 'code'"),
         ({"recipe": {"config": CONFIG, "input_shape": [5], "output": 3}}, r"head\.linear\.weight has the shape \[2, 3"),
         ({"recipe": {"config": CONFIG, "input_shape": [5], "output": None}}, "weight is not part of the network"),
+        ({"recipe": {"config": {"kind": []}, "input_shape": [5], "output": 2}}, "cannot be rebuilt here"),
+        ({"recipe": {"config": CONFIG, "input_shape": [-5], "output": 2}}, "cannot be rebuilt here"),
+        ({"recipe": {"config": CONFIG, "input_shape": [5], "output": "x"}}, "cannot be rebuilt here"),
+        ({"recipe": {"config": CONFIG, "input_shape": [10**30], "output": 2}}, "cannot be rebuilt here"),
+        ({"recipe": {"config": CONFIG, "input_shape": [10**12], "output": 2}}, "holds other weights"),
         ({"dtype": "float64"}, "is torch.float32, not torch.float64"),
     ],
 )

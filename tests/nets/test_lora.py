@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from nets import lora
 from nets.classifiers import image_classifier
-from nets.lanes import Execution, call, grad_and_value
+from nets.lanes import Execution, call, grad_and_value, has_compiler
 from nets.optim import adam, adam_init
 from nets.registry import build
 from nets.transfer import scales, trainable, unfreeze
@@ -119,10 +119,16 @@ def update(net, split):
     return step
 
 
+COMPILED = pytest.param(
+    "compiled", marks=[pytest.mark.slow, pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")]
+)
+
+
 @pytest.mark.parametrize("split", [True, False])
-def test_lanes_of_adapters_equal_single_runs(split):
+@pytest.mark.parametrize("together", ["eager", COMPILED])
+def test_lanes_of_adapters_equal_single_runs(split, together):
     found = {}
-    for mode in ("eager", "loop"):
+    for mode in (together, "loop"):
         execution = Execution(mode, dtype=torch.float64)
         net, params, _ = execution.stack(built, [0, 1, 2])
         trained, frozen = trainable(net, params) if split else (params, {"unused": torch.zeros(3)})
@@ -137,7 +143,7 @@ def test_lanes_of_adapters_equal_single_runs(split):
                 assert torch.equal((frozen if split else trained)[name], before[name])
             else:
                 assert (trained[name] != before[name]).any(), name
-    for name, value in found["eager"].items():
+    for name, value in found[together].items():
         torch.testing.assert_close(value, found["loop"][name], rtol=1e-9, atol=1e-12)
 
 
