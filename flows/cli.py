@@ -37,6 +37,20 @@ class TrackerKind(StrEnum):
     files = "files"
 
 
+class Form(StrEnum):
+    """What `export` writes."""
+
+    safetensors = "safetensors"
+    onnx = "onnx"
+
+
+class Which(StrEnum):
+    """Which of a trial's networks."""
+
+    best = "best"
+    final = "final"
+
+
 File = Annotated[Path, typer.Argument(help="the experiment file", show_default=False)]
 Name = Annotated[str, typer.Argument(help="the experiment's name", show_default=False)]
 Root = Annotated[Path, typer.Option(envvar="SEEDBED_ROOT", help="folder that takes everything a run writes")]
@@ -46,6 +60,7 @@ Workers = Annotated[int, typer.Option(min=0, help="at most so many workers; 0: a
 Where = Annotated[Executor, typer.Option(help="where workers live")]
 RayAddress = Annotated[str | None, typer.Option(help="a running Ray cluster; none: Ray starts here")]
 Tracked = Annotated[TrackerKind, typer.Option(help="auto: W&B online with a login, offline without")]
+InputShape = Annotated[str | None, typer.Option("--input", help="shape of one row: 1,28,28")]
 RetryFailed = Annotated[bool, typer.Option(help="run failed trials again")]
 
 
@@ -158,6 +173,35 @@ def submit(
 
     flags = ["--tracker", tracker.value, "--workers", str(workers), *(["--retry-failed"] if retry_failed else [])]
     _leave(lambda: submit_file(file, set_ or [], root, ray_address, flags))
+
+
+@app.command()
+def blocks(
+    kind: Annotated[str | None, typer.Argument(help="one block; none: all of them", show_default=False)] = None,
+    input_: InputShape = None,
+    output: Annotated[str | None, typer.Option(help="how many outputs; a generator's sample shape")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="field=value", help="a field; repeatable")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What networks are made of, with all fields; with --input also a block's layers, parameters and FLOPs."""
+    from flows.blocks import show_blocks
+
+    _leave(lambda: show_blocks(kind, input_, output, set_ or [], as_json=as_json))
+
+
+@app.command()
+def export(
+    trial: Annotated[str, typer.Argument(help="a trial's id, or the beginning of it", show_default=False)],
+    root: Root = Path("runs"),
+    form: Annotated[Form, typer.Option("--format", help="what to write")] = Form.safetensors,
+    which: Annotated[Which, typer.Option(help="which network of the trial")] = Which.best,
+    output: Annotated[Path | None, typer.Option(help="the file; none: TRIAL.FORMAT in this folder")] = None,
+    input_: InputShape = None,
+) -> None:
+    """Write a trial's network to a file of its own."""
+    from flows.exporting import export_trial
+
+    _leave(lambda: export_trial(root, trial, form.value, which.value, output, input_))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from flows.cli import app
 from tests.flows.conftest import ROOT, environment, last_json, read_until, seedbed
 
 QUICK = ("--no-prefect", "--executor", "inline", "--tracker", "files")
-COMMANDS = {"run", "plan", "status", "logs", "report", "stop", "serve", "submit", "sync", "doctor"}
+COMMANDS = {"run", "plan", "status", "logs", "report", "stop", "serve", "submit", "sync", "doctor", "blocks", "export"}
 
 
 def test_surface() -> None:

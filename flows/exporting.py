@@ -1,0 +1,97 @@
+"""The command `seedbed export`: a trial's network as a file of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.errors import UserError
+
+__all__ = ["export_trial", "find_trial"]
+
+
+def export_trial(
+    root: Path,
+    trial: str,
+    form: Literal["safetensors", "onnx"],
+    which: Literal["best", "final"],
+    output: Path | None,
+    input_: str | None,
+) -> int:
+    """Writes the network and prints the file's path.
+
+    Args:
+        root: the run root.
+        trial: its id, or the beginning of it that no other trial has.
+        form: safetensors, which `nets.export.load` rebuilds, or ONNX.
+        which: the best network or the one at the end.
+        output: the file; None: <trial>.safetensors or <trial>.onnx in the current folder.
+        input_: "1,28,28": what one row looks like; needed for ONNX where the network does not say.
+
+    Raises:
+        UserError: there is no such trial, it kept no such network, or it cannot be exported.
+    """
+    row = find_trial(root, trial)
+    from harness.results import Results
+
+    try:
+        network = Results(str(row["trained_by"]), [row], root).network(row["id"], which)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error), usage=True) from None
+    file = output or Path(f"{row['id']}.{form}")
+    if not file.parent.is_dir():
+        raise UserError(f"there is no folder {file.parent} to write to", usage=True)
+    _write(network, file, form, input_, row["id"])
+    print(file)
+    return 0
+
+
+def find_trial(root: Path, trial: str) -> dict[str, Any]:
+    """A trial's row of the ledger.
+
+    Args:
+        root: the run root.
+        trial: an id, or the beginning of one.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    from harness.ledger import Ledger
+
+    if not (root / "ledger.sqlite").is_file():
+        raise UserError(f"{root} is no run root: it has no ledger.sqlite", usage=True)
+    folder = root / "trials"
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    ledger = Ledger(root / "ledger.sqlite")
+    try:
+        rows = ledger.find([trial]) or ledger.find(name for name in names if trial and name.startswith(trial))
+    finally:
+        ledger.close()
+    if len(rows) > 1:
+        some = ", ".join(sorted(rows)[:4])
+        raise UserError(f"{len(rows)} trials begin with {trial}: {some}{', ...' * (len(rows) > 4)}", usage=True)
+    if not rows:
+        raise UserError(f"the run root {root} has no trial {trial}", usage=True)
+    return next(iter(rows.values()))
+
+
+def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) -> None:
+    from flows.blocks import parse_shape
+    from nets.export import save
+    from nets.onnx_export import to_onnx
+
+    shape = parse_shape(input_, "--input") if input_ else None
+    if not hasattr(network, "recipe") and (form != "onnx" or shape is None):
+        lacking = f"trial {trial}: its {type(network).__name__} does not say how it was built"
+        raise UserError(
+            f"{lacking}; only --format onnx --input 1,28,28 (the shape of one row) can export it", usage=True
+        )
+    try:
+        if form == "onnx":
+            to_onnx(network, file, shape)
+        else:
+            save(network, file)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"trial {trial}: {error}", usage=True) from None
+    except OSError as error:
+        raise UserError(str(error)) from None
