@@ -27,10 +27,10 @@ from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
-from nets.mlp import MLP
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
+from nets.registry import build
 
-__all__ = ["PPO", "ActorCritic", "PPOConfig", "gae", "ppo_loss"]
+__all__ = ["PPO", "PPOConfig", "gae", "ppo_loss"]
 
 HYPER = ("gamma", "gae_lambda", "clip", "ent_coef", "vf_coef", "max_grad_norm")
 LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
@@ -86,6 +86,12 @@ class PPOConfig(LearnerConfig):
         return self
 
     @property
+    def network(self) -> dict[str, Any]:
+        """The configuration of actor and critic, as `nets.registry.build` takes it."""
+        shape = {"hidden_features": self.hidden_features, "activation": self.activation}
+        return {"kind": "actor-critic", "encoder": {"kind": "mlp", **shape, "init": "orthogonal"}}
+
+    @property
     def rollout(self) -> int:
         """Samples of one rollout of one trial, B."""
         return self.n_envs * self.n_steps
@@ -110,22 +116,6 @@ class PPOConfig(LearnerConfig):
         return self.budget / self.rollout * (fixed + 2e-6 * self.epochs * self.rollout * lanes)
 
 
-class ActorCritic(nn.Module):
-    """Two separate networks: observation [..., *obs] to logits [..., actions] and value [...]."""
-
-    def __init__(self, config: PPOConfig, obs_shape: tuple[int, ...], actions: int) -> None:
-        super().__init__()
-        width, hidden = int(np.prod(obs_shape)), config.hidden_features
-        self.obs_rank = len(obs_shape)
-        self.actor = MLP(width, hidden, actions, config.activation, init="orthogonal", out_gain=0.01)
-        self.critic = MLP(width, hidden, 1, config.activation, init="orthogonal", out_gain=1.0)
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits, value)."""
-        flat = obs.flatten(obs.dim() - self.obs_rank)
-        return self.actor(flat), self.critic(flat).squeeze(-1)
-
-
 class Batch(NamedTuple):
     """One rollout with its targets, flat: every tensor [B, ...] (one trial)."""
 
@@ -142,7 +132,7 @@ class PPO(Learner):
     Config = PPOConfig
     unit = "env_steps"
     score = Score("return", "max", worst=0.0)
-    version = 1
+    version = 2  # networks of `nets.registry`
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
@@ -151,7 +141,7 @@ class PPO(Learner):
         each = lanes.execution.each
         obs_shape, actions = space_of(config.env)
         self.obs_rank = len(obs_shape)
-        self.build = lambda: ActorCritic(config, obs_shape, actions)
+        self.build = lambda: build(config.network, obs_shape, actions)
         self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("ppo/init"))
         self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
         self._targets = each(self._targets_of_one)

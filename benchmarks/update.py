@@ -132,13 +132,14 @@ def lanes_side(lanes: int, activation: str) -> Callable[[], None]:
     """The learner's own way: see agents/ppo.py."""
     import torch
 
-    from agents.ppo import ActorCritic, Batch, PPOConfig, ppo_loss
+    from agents.ppo import Batch, PPOConfig, ppo_loss
     from nets.lanes import Execution, call, grad_and_value, keep
     from nets.optim import adam, adam_init, clip_by_global_norm
+    from nets.registry import build
 
     execution = Execution("compiled")
     config = PPOConfig(activation=activation)
-    net, params, _ = execution.stack(lambda: ActorCritic(config, (OBS,), ACTIONS), range(lanes))
+    net, params, _ = execution.stack(lambda: build(config.network, (OBS,), ACTIONS), range(lanes))
     hyper = {name: torch.full((lanes,), value) for name, value in HYPER.items()}
     alive = torch.ones(lanes, dtype=torch.bool)
 
@@ -234,10 +235,11 @@ def separate_side(lanes: int) -> Callable[[], None]:
     """K modules, one after another, as most code in the wild does it."""
     import torch
 
-    from agents.ppo import ActorCritic, Batch, PPOConfig, ppo_loss
+    from agents.ppo import Batch, PPOConfig, ppo_loss
+    from nets.registry import build
 
     torch.set_grad_enabled(True)
-    nets = [ActorCritic(PPOConfig(activation="tanh"), (OBS,), ACTIONS) for _ in range(lanes)]
+    nets = [build(PPOConfig(activation="tanh").network, (OBS,), ACTIONS) for _ in range(lanes)]
     optimisers = [torch.optim.Adam(net.parameters(), lr=HYPER["lr"], eps=1e-5) for net in nets]
     batch, index = rollout_of(lanes), indices_of(lanes)
     clip, ent, vf = (torch.tensor(HYPER[name]) for name in ("clip", "ent_coef", "vf_coef"))
