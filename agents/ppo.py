@@ -27,6 +27,7 @@ from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
 
@@ -68,6 +69,9 @@ class PPOConfig(LearnerConfig):
         (64, 64), description="widths of the hidden layers of actor and critic"
     )
     activation: str = Field("tanh", description="activation between layers, a name in nets.activations")
+    layers_every: int = Field(
+        0, ge=0, description="minibatches between two looks at every layer's gradients and activations; 0 never looks"
+    )
     eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
 
     @field_validator("activation")
@@ -146,6 +150,7 @@ class PPO(Learner):
         self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
+        self._look = each(self._look_of_one, rare=True)
         self.hyper = {name: lanes.per_lane(name) for name in (*HYPER, "lr")}
         k = len(lanes)
         return {
@@ -166,17 +171,21 @@ class PPO(Learner):
         batch = self._targets(state["params"], self.hyper, rollout)
         # update
         left = self.lanes.execution.tensor(np.float64(1 - progress / config.budget))
-        logs = []
-        for index in self._minibatches(progress):
+        logs, seen = [], {}
+        minibatches = self._minibatches(progress)
+        for i, index in enumerate(minibatches, progress // self.chunk * len(minibatches)):
+            before = state["params"]
             state["params"], state["adam"], log = self._update(
-                state["params"], state["adam"], state["alive"], self.hyper, batch, index, left
+                before, state["adam"], state["alive"], self.hyper, batch, index, left
             )
             logs.append(log)
+            if config.layers_every and i % config.layers_every == 0:
+                seen = self._look(before, state["params"], self.hyper, batch, index)
         # log
         state["progress"] = state["progress"] + self.chunk
         state["return"] = mean_return(rollout, state["return"])
         means = torch.stack(logs).mean(0)
-        return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}}
+        return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}, **seen}
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes]."""
@@ -243,6 +252,21 @@ class PPO(Learner):
         after = adam(params, grads, opt, lr, eps=1e-5)
         params, opt = keep(alive, after, (params, opt))
         return params, opt, torch.stack([log[name] for name in LOGGED])
+
+
+    def _look_of_one(
+        self, params: Any, after: Any, hyper: Any, batch: Batch, index: Tensor
+    ) -> dict[str, Tensor]:
+        """Statistics of every layer for one minibatch that was trained on (at the clip range of the start)."""
+        minibatch = Batch(*(t[index] for t in batch))
+
+        def loss(params: Any) -> Any:
+            ((logits, value), _), seen = activation_statistics(self.net, params, {}, minibatch.obs)
+            coefs = (hyper["ent_coef"], hyper["vf_coef"])
+            return ppo_loss(logits, value, minibatch, hyper["clip"], *coefs)[0], seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
+        return layer_statistics(params, grads, after, seen)
 
 
 def ppo_loss(

@@ -22,6 +22,7 @@ from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init
 from nets.registry import build
 
@@ -62,6 +63,10 @@ class ClassifierConfig(LearnerConfig):
     shift: bool = Field(True, description="whether training images move by up to one pixel each way")
     patience: int = Field(
         0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one"
+    )
+
+    layers_every: int = Field(
+        0, ge=0, description="updates between two looks at every layer's gradients and activations; 0 never looks"
     )
 
     @property
@@ -132,6 +137,7 @@ class Classifier(Learner):
         execution = lanes.execution
         self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
         self._update_each = execution.each(self._update)
+        self._look_each = execution.each(self._look, rare=True)
         self._logits_each = execution.each(self._logits, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
@@ -150,6 +156,7 @@ class Classifier(Learner):
         batches = self._x[rows], self._y[rows % self.train_rows]  # [K, U, B, H, W], [K, U, B]
         keys = self.lanes.keys("classifier/noise", progress, UPDATES)
         totals: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for u in range(UPDATES):
             done = (progress + u * config.batch) / config.budget
             hp = {**self.hyper, "lr": self.hyper["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))}
@@ -158,8 +165,10 @@ class Classifier(Learner):
             new, metrics = self._update_each(weights, hp, state["alive"], x, y, keys[:, u])
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+            if config.layers_every and (progress // config.batch + u) % config.layers_every == 0:
+                seen = self._look_each(weights, new["params"], hp, x, y, keys[:, u])
         state["progress"] = state["progress"] + self.chunk
-        return totals
+        return totals | seen
 
     def evaluate(self, state: State) -> Metrics:
         """Accuracy and loss on the validation fifth, accuracy on the test fifth; [K]."""
@@ -220,6 +229,16 @@ class Classifier(Learner):
         )
         new = {"params": params, "buffers": buffers, "optimiser": optimiser}
         return keep(alive, new, weights), {"loss": value, "accuracy": accuracy}
+
+    def _look(self, old: Any, after: Any, hp: Any, x: Tensor, y: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """Statistics of every layer for one update that was made."""
+
+        def loss(params: Any) -> Any:
+            (logits, _), seen = activation_statistics(self.net, params, old["buffers"], x, noise=key)
+            return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(old["params"])
+        return layer_statistics(old["params"], grads, after, seen)
 
     # Data
 
