@@ -23,7 +23,7 @@ quickstart: $(RUNTIME) ## train an agent, two GANs and four classifiers, several
 	@$(BIN)/seedbed run experiments/quickstart.yaml $(ARGS)
 
 test: $(DEV) ## the tests that a change must pass
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-slow: $(DEV) ## the longer tests alone: kills at random moments, full trainings
 	@$(BIN)/python -m pytest -m slow $(ARGS)

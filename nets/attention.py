@@ -23,7 +23,7 @@ from nets.positions import places, rotate
 from nets.registry import register
 from nets.regularise import Dropout, DropPath
 
-__all__ = ["Cache", "CrossAttention", "SelfAttention", "TransformerBlock", "TransformerEncoder", "attend"]
+__all__ = ["Cache", "CrossAttention", "SelfAttention", "TransformerBlock", "attend"]
 
 
 class Cache(NamedTuple):
@@ -302,43 +302,6 @@ class TransformerBlock(nn.Module):
     def _after(self, x: Tensor, branch: Tensor, norm: nn.Module) -> Tensor:
         x = x + self.drop_path(self.dropout(branch))
         return x if self.norm_first else norm(x)
-
-
-class TransformerEncoder(nn.Module):
-    """Transformer blocks over embedded tokens with learned positions.
-
-    Args:
-        in_features: width of a token.
-        hidden_features: width of the encoder; its perceptrons are twice as wide.
-        depth: how many blocks.
-        length: how many positions there are.
-        heads: of the attention.
-        activation: a name in `nets.activations`.
-        causal: see `SelfAttention`.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        hidden_features: int,
-        depth: int,
-        length: int,
-        heads: int = 4,
-        activation: str = "gelu",
-        causal: bool = False,
-    ) -> None:
-        super().__init__()
-        self.embed = nn.Linear(in_features, hidden_features)
-        self.position = nn.Parameter(0.3 * torch.randn(length, hidden_features))
-        self.blocks = nn.Sequential(
-            *(TransformerBlock(hidden_features, 2 * hidden_features, heads, activation, causal) for _ in range(depth))
-        )
-        self.norm = nn.LayerNorm(hidden_features)
-        self.out_features = hidden_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, in_features] to [B, T, hidden_features], T <= length."""
-        return self.norm(self.blocks(self.embed(x) + self.position[: x.shape[1]]))
 
 
 def _joined(padding: Tensor | None, mask: Tensor | None) -> Tensor | None:

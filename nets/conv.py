@@ -16,7 +16,7 @@ from nets.registry import register
 from nets.regularise import Dropout
 from nets.resample import Downsample
 
-__all__ = ["CNN", "ConvBlock", "ConvEncoder", "GlobalPool", "Pool", "PoolName", "halving", "image_shape"]
+__all__ = ["CNN", "ConvBlock", "GlobalPool", "Pool", "PoolName", "halving", "image_shape"]
 
 PoolName = Literal["none", "max", "average", "blur"]
 
@@ -207,27 +207,3 @@ class CNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, *in_shape] to [B, out_features]."""
         return self.blocks(x.reshape(x.shape[0], *self.image)).flatten(1)
-
-
-class ConvEncoder(CNN):
-    """`CNN` with the arguments it had before blocks were built by name.
-
-    Args:
-        in_features: channels of the image.
-        image: (height, width).
-        hidden_features: channels of the first block.
-        depth: how many blocks.
-        activation: a name in `nets.activations`.
-        norm: a name in `nets.norms`.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        image: tuple[int, int],
-        hidden_features: int,
-        depth: int,
-        activation: str = "relu",
-        norm: NormName = "none",
-    ) -> None:
-        super().__init__((in_features, *image), hidden_features, depth, activation, norm)

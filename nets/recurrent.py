@@ -24,9 +24,7 @@ from nets.registry import register
 from nets.regularise import Dropout
 
 __all__ = [
-    "GRU",
     "Cell",
-    "GRUCell",
     "GRUEncoder",
     "LSTMEncoder",
     "RNNEncoder",
@@ -333,65 +331,3 @@ class LSTMEncoder(RecurrentEncoder):
 class GRUEncoder(RecurrentEncoder):
     __doc__ = _encoder_doc("A GRU (Cho et al. 2014) that reads a sequence into one vector.")
     cell = "gru"
-
-
-class GRUCell(nn.Module):
-    """One step of a GRU: see `gru_step`.
-
-    Args:
-        in_features: width of the input.
-        hidden_features: width of the state.
-    """
-
-    weight_ih: nn.Parameter
-    weight_hh: nn.Parameter
-    bias_ih: nn.Parameter
-    bias_hh: nn.Parameter
-
-    def __init__(self, in_features: int, hidden_features: int) -> None:
-        super().__init__()
-        for name, weight in _weights(in_features, hidden_features, GATES["gru"]).items():
-            self.register_parameter(name, weight)
-        self.hidden_features = hidden_features
-
-    def project(self, x: Tensor) -> Tensor:
-        """The input's share of the gates, all times at once: [..., in_features] to [..., 3 * features]."""
-        return functional.linear(x, self.weight_ih, self.bias_ih)
-
-    def forward(self, projected: Tensor, h: Tensor) -> Tensor:
-        """The next state [B, hidden_features] from `project`'s result and the state before."""
-        return gru_step(projected, (h,), self.weight_hh.t(), self.bias_hh)[0]
-
-
-class GRU(nn.Module):
-    """Layers of GRU cells over a sequence.
-
-    Args:
-        in_features: width of the input.
-        hidden_features: width of every layer's state.
-        depth: how many layers.
-    """
-
-    def __init__(self, in_features: int, hidden_features: int, depth: int = 1) -> None:
-        super().__init__()
-        widths = [in_features] + [hidden_features] * (depth - 1)
-        self.cells = nn.ModuleList(GRUCell(width, hidden_features) for width in widths)
-        self.out_features = hidden_features
-
-    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs of the last layer and the last states of all layers.
-
-        Args:
-            x: [B, T, in_features].
-            h: first states [depth, B, hidden_features]; None is zeros.
-
-        Returns:
-            ([B, T, hidden_features], [depth, B, hidden_features]).
-        """
-        last = []
-        x = x.transpose(0, 1)
-        for layer, cell in enumerate(cast(list[GRUCell], self.cells)):
-            state = x.new_zeros(x.shape[1], self.out_features) if h is None else h[layer]
-            x, (end,) = scan("gru", cell.project(x), (state,), cell.weight_hh, cell.bias_hh)
-            last.append(end)
-        return x.transpose(0, 1), torch.stack(last)

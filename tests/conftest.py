@@ -15,6 +15,21 @@ torch.set_num_threads(1)
 
 _SECRETS = ("WANDB_API_KEY", "PREFECT_API_URL", "PREFECT_API_KEY", "RAY_ADDRESS", "SEEDBED_ROOT", "WANDB_MODE")
 
+# Tests that start servers, Ray or a browser: where tests run side by side these stay in one process, one by one.
+_SERVICES = ("tests/flows", "tests/faults", "tests/browser", "tests/harness/tracking")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with services come first and in one group (`pytest -n 2 --dist loadgroup`, as `make test` has it)."""
+
+    def has_services(item: pytest.Item) -> bool:
+        return item.path.relative_to(item.config.rootpath).as_posix().startswith(_SERVICES)
+
+    for item in items:
+        if has_services(item):
+            item.add_marker(pytest.mark.xdist_group("services"))
+    items.sort(key=has_services, reverse=True)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nets.lanes import Execution, call, grad_and_value
-from nets.recurrent import GRU, GRUCell, Recurrent
+from nets.recurrent import Recurrent
 from nets.registry import build
 
 CELLS = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -201,13 +201,3 @@ def test_a_padded_sequence_is_encoded_as_the_short_one(pool):
     mask = (torch.arange(T) < 4).expand(B, T)
     _close([net(x, mask)], [net(x[:, :4])], 1e-6)
     assert net(x, torch.zeros_like(mask)).isfinite().all()
-
-
-def test_the_older_gru_is_the_same_layer():
-    old, new = GRU(F, H, depth=2), Recurrent(F, H, "gru", 2)
-    new.load_state_dict({f"{n.split('.')[2]}_l{n.split('.')[1]}": p for n, p in old.state_dict().items()})
-    x, h = torch.randn(B, T, F), torch.randn(2, B, H)
-    _close(old(x, h), new(x, h), 0.0)
-    cell, theirs = GRUCell(F, H), nn.GRUCell(F, H)
-    theirs.load_state_dict(cell.state_dict())
-    _close([cell(cell.project(x[:, 0]), h[0])], [theirs(x[:, 0], h[0])], 1e-6)

@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 from torch.nn import functional
 
 from nets.activations import ACTIVATIONS, activation
-from nets.conv import CNN, ConvBlock, ConvEncoder, GlobalPool, Pool
+from nets.conv import CNN, ConvBlock, GlobalPool, Pool
 from nets.encoders import ImpalaBlock
 from nets.lanes import call
 from nets.mlp import MLP, Embedding, MLPEncoder, ResidualMLP
@@ -231,18 +231,6 @@ def test_image_encoders_say_how_small_is_too_small(kind, side):
         assert build({"kind": kind}, (side, side))(torch.empty(1, side, side)).dim() == 2
         with pytest.raises(ValueError, match=f"'{kind}' needs images of {side} x {side} or more"):
             build({"kind": kind}, (side, side - 1))
-
-
-def test_conv_encoder_is_the_cnn():
-    torch.manual_seed(1)
-    old = ConvEncoder(1, (9, 8), 4, 3, "gelu", "layer")
-    torch.manual_seed(1)
-    new = CNN((9, 8), 4, 3, "gelu", "layer")
-    x = torch.randn(2, 9, 8)
-    assert torch.equal(old(x.unsqueeze(1)), new(x))
-    with pytest.raises(ValueError, match="needs a block"):
-        CNN((9, 8), depth=0)
-    assert old.state_dict().keys() == new.state_dict().keys()
 
 
 # video
