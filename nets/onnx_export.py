@@ -50,8 +50,8 @@ def to_onnx(
 ) -> None:
     """Writes a network as ONNX, in evaluation mode, with a batch axis of any length; adapters are merged.
 
-    The inputs are called "input", "input_1", ..., labels (one integer a row) "labels"; the outputs "output", "output_1",
-    ... in the order in which the network returns its tensors.
+    The inputs are called "input", "input_1", ..., labels (one integer a row) "labels"; the outputs "output",
+    "output_1", ... in the order in which the network returns its tensors.
 
     Args:
         net: the network; it is left as it is.
