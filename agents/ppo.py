@@ -27,10 +27,11 @@ from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
 from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
-from nets.mlp import MLP
+from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
+from nets.registry import build
 
-__all__ = ["PPO", "ActorCritic", "PPOConfig", "gae", "ppo_loss"]
+__all__ = ["PPO", "PPOConfig", "gae", "ppo_loss"]
 
 HYPER = ("gamma", "gae_lambda", "clip", "ent_coef", "vf_coef", "max_grad_norm")
 LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
@@ -68,6 +69,9 @@ class PPOConfig(LearnerConfig):
         (64, 64), description="widths of the hidden layers of actor and critic"
     )
     activation: str = Field("tanh", description="activation between layers, a name in nets.activations")
+    layers_every: int = Field(
+        0, ge=0, description="minibatches between two looks at every layer's gradients and activations; 0 never looks"
+    )
     eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
 
     @field_validator("activation")
@@ -84,6 +88,12 @@ class PPOConfig(LearnerConfig):
                 f"n_envs * n_steps = {self.n_envs * self.n_steps} is not a multiple of minibatches"
             )
         return self
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The configuration of actor and critic, as `nets.registry.build` takes it."""
+        shape = {"hidden_features": self.hidden_features, "activation": self.activation}
+        return {"kind": "actor-critic", "encoder": {"kind": "mlp", **shape, "init": "orthogonal"}}
 
     @property
     def rollout(self) -> int:
@@ -110,22 +120,6 @@ class PPOConfig(LearnerConfig):
         return self.budget / self.rollout * (fixed + 2e-6 * self.epochs * self.rollout * lanes)
 
 
-class ActorCritic(nn.Module):
-    """Two separate networks: observation [..., *obs] to logits [..., actions] and value [...]."""
-
-    def __init__(self, config: PPOConfig, obs_shape: tuple[int, ...], actions: int) -> None:
-        super().__init__()
-        width, hidden = int(np.prod(obs_shape)), config.hidden_features
-        self.obs_rank = len(obs_shape)
-        self.actor = MLP(width, hidden, actions, config.activation, init="orthogonal", out_gain=0.01)
-        self.critic = MLP(width, hidden, 1, config.activation, init="orthogonal", out_gain=1.0)
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits, value)."""
-        flat = obs.flatten(obs.dim() - self.obs_rank)
-        return self.actor(flat), self.critic(flat).squeeze(-1)
-
-
 class Batch(NamedTuple):
     """One rollout with its targets, flat: every tensor [B, ...] (one trial)."""
 
@@ -142,7 +136,7 @@ class PPO(Learner):
     Config = PPOConfig
     unit = "env_steps"
     score = Score("return", "max", worst=0.0)
-    version = 1
+    version = 2  # networks of `nets.registry`
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
@@ -151,11 +145,12 @@ class PPO(Learner):
         each = lanes.execution.each
         obs_shape, actions = space_of(config.env)
         self.obs_rank = len(obs_shape)
-        self.build = lambda: ActorCritic(config, obs_shape, actions)
+        self.build = lambda: build(config.network, obs_shape, actions)
         self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("ppo/init"))
         self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
+        self._look = each(self._look_of_one, rare=True)
         self.hyper = {name: lanes.per_lane(name) for name in (*HYPER, "lr")}
         k = len(lanes)
         return {
@@ -176,17 +171,21 @@ class PPO(Learner):
         batch = self._targets(state["params"], self.hyper, rollout)
         # update
         left = self.lanes.execution.tensor(np.float64(1 - progress / config.budget))
-        logs = []
-        for index in self._minibatches(progress):
+        logs, seen = [], {}
+        minibatches = self._minibatches(progress)
+        for i, index in enumerate(minibatches, progress // self.chunk * len(minibatches)):
+            before = state["params"]
             state["params"], state["adam"], log = self._update(
-                state["params"], state["adam"], state["alive"], self.hyper, batch, index, left
+                before, state["adam"], state["alive"], self.hyper, batch, index, left
             )
             logs.append(log)
+            if config.layers_every and i % config.layers_every == 0:
+                seen = self._look(before, state["params"], self.hyper, batch, index)
         # log
         state["progress"] = state["progress"] + self.chunk
         state["return"] = mean_return(rollout, state["return"])
         means = torch.stack(logs).mean(0)
-        return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}}
+        return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}, **seen}
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes]."""
@@ -253,6 +252,21 @@ class PPO(Learner):
         after = adam(params, grads, opt, lr, eps=1e-5)
         params, opt = keep(alive, after, (params, opt))
         return params, opt, torch.stack([log[name] for name in LOGGED])
+
+
+    def _look_of_one(
+        self, params: Any, after: Any, hyper: Any, batch: Batch, index: Tensor
+    ) -> dict[str, Tensor]:
+        """Statistics of every layer for one minibatch that was trained on (at the clip range of the start)."""
+        minibatch = Batch(*(t[index] for t in batch))
+
+        def loss(params: Any) -> Any:
+            ((logits, value), _), seen = activation_statistics(self.net, params, {}, minibatch.obs)
+            coefs = (hyper["ent_coef"], hyper["vf_coef"])
+            return ppo_loss(logits, value, minibatch, hyper["clip"], *coefs)[0], seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
+        return layer_statistics(params, grads, after, seen)
 
 
 def ppo_loss(

@@ -24,14 +24,12 @@ from harness import data
 from harness.data.ring import STD
 from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
-from nets.activations import activation as activation_named
 from nets.lanes import Work, call, grad_and_value, keep, module_of
-from nets.mlp import MLP
 from nets.optim import adam, adam_init
+from nets.registry import build
 
-__all__ = ["GAN", "GANConfig", "RowNet", "anneal"]
+__all__ = ["GAN", "GANConfig", "anneal"]
 
-Shape = tuple[int, ...]
 UPDATES = 10  # of one chunk
 SAMPLES = 2000  # rows that an evaluation draws
 DEFAULTS: dict[str, dict[str, Any]] = {  # fields whose default depends on the data
@@ -81,6 +79,11 @@ class GANConfig(LearnerConfig):
         return {**DEFAULTS.get(name if isinstance(name, str) else "", {}), **given}
 
     @property
+    def layers(self) -> dict[str, Any]:
+        """The fields that both networks have, as `nets.registry.build` takes them."""
+        return {name: getattr(self, name) for name in ("hidden_features", "depth", "activation")}
+
+    @property
     def chunk(self) -> int:
         """Images of one chunk."""
         return UPDATES * self.batch
@@ -101,32 +104,6 @@ class GANConfig(LearnerConfig):
         return {"ring-8": 3e-5, "digits": 6e-5}[self.data]
 
 
-class RowNet(nn.Module):
-    """A perceptron from rows of one shape to rows of another, or to a logit.
-
-    Args:
-        in_shape: of one row.
-        out_shape: of one row; () for a logit, which has no bias: the losses see differences of logits only.
-        hidden_features: width of the hidden layers.
-        depth: how many hidden layers.
-        activation: a name in `nets.activations`.
-    """
-
-    def __init__(
-        self, in_shape: Shape, out_shape: Shape, hidden_features: int, depth: int, activation: str
-    ) -> None:
-        super().__init__()
-        before = [hidden_features] * (depth - 1)
-        self.body = MLP(math.prod(in_shape), before, hidden_features, activation)
-        self.activation = activation_named(activation)
-        self.head = nn.Linear(hidden_features, math.prod(out_shape), bias=out_shape != ())
-        self.out_shape = out_shape
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, *in_shape] to [B, *out_shape]."""
-        return self.head(self.activation(self.body(x.flatten(1)))).reshape(-1, *self.out_shape)
-
-
 def anneal(start: Any, end: Any, done: float) -> Any:
     """From `start` to `end` along half a cosine (as R3GAN); `done` is the share of the budget spent."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * min(max(done, 0.0), 1.0)))
@@ -138,6 +115,7 @@ class GAN(Learner):
     Config = GANConfig
     unit = "images"
     score = Score("frechet", "min", worst=1e6)
+    version = 2  # networks of `nets.registry`
 
     @classmethod
     def score_of(cls, config: GANConfig) -> Score:
@@ -224,17 +202,17 @@ class GAN(Learner):
 
     def _generator(self) -> nn.Module:
         c = self.lanes.config
-        return RowNet((c.latent_features,), self.card.shape, c.hidden_features, c.depth, c.activation)
+        return build({"kind": "mlp-generator", **c.layers, "bounded": False}, c.latent_features, self.card.shape)
 
     def _discriminator(self) -> nn.Module:
-        c = self.lanes.config
-        return RowNet(self.card.shape, (), c.hidden_features, c.depth, c.activation)
+        logit = {"kind": "linear", "out_features": 1, "bias": False}  # the losses see differences of logits only
+        return build({"kind": "mlp", **self.lanes.config.layers}, self.card.shape, logit)
 
     def _update(self, old: Any, hp: Any, alive: Tensor, real: Tensor, z_d: Tensor, z_g: Tensor) -> Any:
         """One step of the discriminator, one of the generator, one of the average: (weights, metrics)."""
 
         def critic(params: Any, x: Tensor) -> Tensor:
-            return call(self.d_net, params, {}, x)[0]
+            return call(self.d_net, params, {}, x)[0].squeeze(-1)
 
         def generate(params: Any, z: Tensor) -> Tensor:
             return call(self.g_net, params, {}, z)[0]

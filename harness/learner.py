@@ -116,6 +116,11 @@ class Lanes:
         """One numpy generator a lane."""
         return [randomness.generator(seed, purpose, progress) for seed in self.seeds]
 
+    def keys(self, purpose: str, progress: int, count: int) -> Tensor:
+        """Keys int64 [K, count] for the noise inside networks (`nets.lanes.call`)."""
+        numbers = [g.integers(-(2**63), 2**63 - 1, count) for g in self.generators(purpose, progress)]
+        return self.execution.tensor(np.stack(numbers))
+
     def init_seeds(self, purpose: str) -> list[int]:
         """One seed a lane for initialising networks (`Execution.stack`)."""
         return [randomness.derive_seed(seed, purpose) for seed in self.seeds]

@@ -137,6 +137,8 @@ def _path(error: Any, value: Any) -> Path:
             path.append(part)
         elif error["type"] == "missing" and index == len(error["loc"]) - 1:
             path.append(part)
+    if error["type"] == "union_tag_invalid":  # the field that tells the members of a union apart
+        path.append(error["ctx"]["discriminator"].strip("'"))
     return tuple(path)
 
 
@@ -145,6 +147,9 @@ def _sentence(model: type[BaseModel], path: Path, errors: Sequence[Any], also: S
     fields, about = _fields_at(model, path)
     if first["type"] == "extra_forbidden":
         return nearest(str(path[-1]), [*fields, *(also if len(path) == 1 else ())], "field")
+    if first["type"] == "union_tag_invalid":
+        known = first["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return nearest(str(first["ctx"]["tag"]), known, str(path[-1]))
     if first["type"] == "missing":
         return f"is missing; add it{about}"
     if first["type"] == "too_short":

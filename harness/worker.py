@@ -12,17 +12,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from harness import checkpoint
 from harness.learner import LaneError, Lanes, Learner, import_learner, progress_of, select
 from harness.messages import Decision, Job, Report
+from harness.modes import choose
 from harness.pace import Pace
 from harness.runfolder import RunFolder, facts
-from nets.lanes import Execution, choose_mode, reset_compiler, resolve_device, use_compile_cache
+from nets.lanes import Execution, reset_compiler, resolve_device, use_compile_cache
 
 __all__ = ["Interrupted", "Worker"]
 
@@ -112,11 +114,12 @@ class _CohortRun:
         self.score = cls.score_of(configs[0])
         resources = job.trials[0].resources
         device = resolve_device(resources.device)
-        mode, why = choose_mode(cast(Any, job.mode or resources.mode), cls.work(configs[0], len(configs)), device)
+        execution = Execution(device=device, dtype=getattr(torch, job.dtype))
+        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution)
+        self.choice = choose(cls, lanes, resources.mode, Path(job.root) / "cache" / "modes", job.mode)
         if job.mode is None and not cls.foreign:
-            self.notes.append(f"lanes run {mode}: {why}")
-        execution = Execution(mode=mode, device=device, dtype=getattr(torch, job.dtype))
-        self.lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution)
+            self.notes.append(f"lanes run {self.choice.mode}: {self.choice.reason}")
+        self.lanes = replace(lanes, execution=replace(execution, mode=self.choice.mode))
         self.learner: Learner = cls()
         self.state = self.learner.start(self.lanes)
         self.pace = Pace.of(configs[0], self.learner.chunk, self.learner.budget or configs[0].budget)
@@ -357,6 +360,8 @@ class _CohortRun:
                 "lanes": len(self.lanes),
                 "lane": lane,
                 "mode": execution.mode,
+                "mode_reason": self.choice.reason,
+                "mode_seconds": dict(self.choice.seconds),
                 "device": execution.device,
                 "threads": torch.get_num_threads(),
                 "dtype": self.job.dtype,

@@ -1,77 +1,29 @@
 """Attention (Vaswani et al. 2017) and the block around it.
 
-    attend                  the formula: queries, keys and values in, a weighted mean of the values out
     SelfAttention           a sequence looks at itself; `extend` goes on from a cache of earlier keys and values
     CrossAttention          a sequence looks at another one, the memory
     TransformerBlock        attention and a perceptron, each with its norm and a way around it
 
 Shapes: B rows, T queries, S keys. Masks are True where something must NOT be seen, or numbers that are added to
-the scores. A query that may see nothing at all gets zeros.
+the scores; see `nets.attend`, which has the formula. A query that may see nothing at all gets zeros.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nets.activations import activation as activation_named
+from nets.attend import attend
 from nets.norms import norm as norm_named
 from nets.positions import places, rotate
 from nets.registry import register
 from nets.regularise import Dropout, DropPath
 
 __all__ = ["Cache", "CrossAttention", "SelfAttention", "TransformerBlock", "TransformerEncoder", "attend"]
-
-
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    causal: bool = False,
-    mask: Tensor | None = None,
-    dropout: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """softmax(query key^T / sqrt(features) + mask) value.
-
-    An ordinary call runs `torch.nn.functional.scaled_dot_product_attention`, which is faster and never holds the
-    whole [T, S] table. Inside vmap, grad and compilation the formula is written out: torch's own has no batching rule
-    on a CPU, and the compiler fuses the written one. Both agree to rounding.
-
-    torch's own has no second derivative either; where an ordinary call needs one (a gradient penalty), wrap it in
-    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
-
-    Args:
-        query: [..., T, features].
-        key: [..., S, features].
-        value: [..., S, out_features].
-        causal: whether position t sees only positions up to t.
-        mask: broadcast to [..., T, S]; bool (True: not seen) or numbers added to the scores.
-        dropout: of the weights [..., T, S]; None leaves them.
-
-    Returns:
-        [..., T, out_features]; zeros where nothing is seen.
-    """
-    if mask is not None:
-        mask = _additive(mask, query, key, causal)
-        blind = (mask == -math.inf).all(-1, keepdim=True)
-        mask = mask.masked_fill(blind, 0.0)  # a softmax of nothing would be NaN, in the gradient too
-    if dropout is None and not _transformed(query, key, value):
-        by_torch = functional.scaled_dot_product_attention
-        mixed = by_torch(query, key, value, attn_mask=mask, is_causal=causal and mask is None)
-    else:
-        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-        if mask is not None:
-            scores = scores + mask
-        elif causal:
-            scores = scores.masked_fill(_future(query, key), -math.inf)
-        weights = torch.softmax(scores, dim=-1)
-        mixed = (weights if dropout is None else dropout(weights)) @ value
-    return mixed if mask is None else mixed.masked_fill(blind, 0.0)
 
 
 class Cache(NamedTuple):
@@ -211,9 +163,7 @@ class CrossAttention(nn.Module):
         self.dropout = Dropout(dropout)
         self.heads = heads
 
-    def forward(
-        self, x: Tensor, memory: Tensor, padding: Tensor | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, padding: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """[B, T, in_features] to the same shape.
 
         Args:
@@ -296,6 +246,7 @@ class TransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
         self.drop_path = DropPath(drop_path)
         self.norm_first = norm_first
+        self.memory_features = memory_features
 
     def forward(
         self,
@@ -313,7 +264,11 @@ class TransformerBlock(nn.Module):
             mask: of the attention to itself, broadcast to [B, heads, T, T]; see `attend`.
             memory: [B, S, memory_features].
             memory_padding: bool [B, S], as `padding`.
+
+        Raises:
+            ValueError: a memory for a block without `memory_features`, or none for one with them.
         """
+        self._check_memory(memory is not None)
         seen = self.attention(self._before(x, self.attention_norm), padding, mask)
         x = self._after(x, seen, self.attention_norm)
         if memory is not None:
@@ -329,12 +284,17 @@ class TransformerBlock(nn.Module):
         memory_padding: Tensor | None = None,
     ) -> tuple[Tensor, Cache]:
         """The next T tokens, after those in the cache: see `SelfAttention.extend` and `CrossAttention.look`."""
+        self._check_memory(projected is not None)
         seen, cache = self.attention.extend(self._before(x, self.attention_norm), cache)
         x = self._after(x, seen, self.attention_norm)
         if projected is not None:
             seen = self.cross.look(self._before(x, self.cross_norm), projected, memory_padding)
             x = self._after(x, seen, self.cross_norm)
         return self._after(x, self.feed(self._before(x, self.feed_norm)), self.feed_norm), cache
+
+    def _check_memory(self, given: bool) -> None:
+        if given != (self.memory_features is not None):
+            raise ValueError(f"a memory was {'' if given else 'not '}given; memory_features is {self.memory_features}")
 
     def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
         return norm(x) if self.norm_first else x
@@ -371,10 +331,7 @@ class TransformerEncoder(nn.Module):
         self.embed = nn.Linear(in_features, hidden_features)
         self.position = nn.Parameter(0.3 * torch.randn(length, hidden_features))
         self.blocks = nn.Sequential(
-            *(
-                TransformerBlock(hidden_features, 2 * hidden_features, heads, activation, causal)
-                for _ in range(depth)
-            )
+            *(TransformerBlock(hidden_features, 2 * hidden_features, heads, activation, causal) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(hidden_features)
         self.out_features = hidden_features
@@ -382,27 +339,6 @@ class TransformerEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, in_features] to [B, T, hidden_features], T <= length."""
         return self.norm(self.blocks(self.embed(x) + self.position[: x.shape[1]]))
-
-
-def _transformed(*tensors: Tensor) -> bool:
-    """Whether these are inside vmap or grad of `torch.func`, or being traced."""
-    if torch.compiler.is_compiling():
-        return True
-    return any(torch.func.debug_unwrap(t, recurse=False) is not t for t in tensors)
-
-
-def _future(query: Tensor, key: Tensor) -> Tensor:
-    """bool [T, S]: True for keys later than the query."""
-    shape = query.shape[-2], key.shape[-2]
-    return torch.ones(shape, dtype=torch.bool, device=query.device).triu(1)
-
-
-def _additive(mask: Tensor, query: Tensor, key: Tensor, causal: bool) -> Tensor:
-    """A mask as numbers to add to the scores, with the future hidden where asked."""
-    if mask.dtype == torch.bool:
-        hidden = mask | _future(query, key) if causal else mask
-        return torch.zeros_like(hidden, dtype=query.dtype).masked_fill(hidden, -math.inf)
-    return mask.masked_fill(_future(query, key), -math.inf) if causal else mask
 
 
 def _joined(padding: Tensor | None, mask: Tensor | None) -> Tensor | None:

@@ -192,6 +192,8 @@ class CNN(nn.Module):
         super().__init__()
         self.image = image_shape("cnn", in_shape)
         channels, *sides = self.image
+        if depth < 1:
+            raise ValueError(f"encoder 'cnn' needs a block: depth is {depth}")
         height, width = (side >> (depth - 1) for side in sides)
         if min(height, width) < 1:
             raise ValueError(f"depth {depth} halves an image of {sides[0]} x {sides[1]} to nothing")

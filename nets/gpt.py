@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nets.attention import Cache
 from nets.decoding import sample
-from nets.positions import PositionName, positions
+from nets.positions import positions
 from nets.registry import register
 from nets.regularise import Dropout
 from nets.transformer import TransformerStack
@@ -38,7 +38,7 @@ class GPT(nn.Module):
         activation: of the perceptrons, a name in `nets.activations`.
         norm: "layer" or "rms".
         dropout: the share dropped in training of the embedding, the attention's weights and what blocks add.
-        position: how the order is told: "learned", "sinusoidal", "rotary" or "none".
+        position: how the order is told: "learned", "rotary" or "none" (sinusoids would drown tokens this small).
         bias: whether the linear layers have one.
 
     Raises:
@@ -56,7 +56,7 @@ class GPT(nn.Module):
         activation: str = "gelu",
         norm: Literal["layer", "rms"] = "layer",
         dropout: float = 0.0,
-        position: PositionName = "learned",
+        position: Literal["learned", "rotary", "none"] = "learned",
         bias: bool = True,
     ) -> None:
         super().__init__()

@@ -12,14 +12,10 @@ device.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils import _pytree as pytree
 
+from nets.compiling import Compiled, has_compiler, reset_compiler, use_compile_cache
 from nets.noise import noise_from
 
 __all__ = [
@@ -89,6 +86,18 @@ class Execution:
         params = {name: p.detach().clone() for name, p in params.items()}
         return networks[0].to("meta"), params, dict(buffers)
 
+    def seconds(self, action: Callable[[], Any]) -> float:
+        """How long an action takes: CPU seconds of this process, or on a GPU seconds until its work is done."""
+        if self.device == "cpu":
+            began = time.process_time()
+            action()
+            return time.process_time() - began
+        torch.cuda.synchronize(self.device)
+        began = time.perf_counter()
+        action()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began
+
     def each(
         self, function: Callable, in_dims: int | tuple[int | None, ...] = 0, rare: bool = False
     ) -> Callable:
@@ -106,7 +115,7 @@ class Execution:
             return _one_after_another(function, in_dims)
         batched = torch.vmap(function, in_dims=in_dims)
         if self.mode == "compiled" and not rare:
-            return _Compiled(batched)
+            return Compiled(batched)
         return batched
 
 
@@ -178,94 +187,6 @@ def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]
     return looped
 
 
-# Compiling
-
-
-class _Compiled:
-    """A vmapped function, compiled by TorchInductor once for every set of argument shapes.
-
-    The function is traced to one graph of tensor operations, through vmap and grad, and handed to
-    TorchInductor without Dynamo: functions of one trial are pure and have fixed shapes, so guards have
-    nothing to guard. That saves most of the time to compile (Dynamo's walk through vmap) and about 0.5 ms of
-    guards a call. TorchInductor's own on-disk cache of graphs applies.
-    """
-
-    def __init__(self, batched: Callable) -> None:
-        self.batched = batched
-        self.programs: dict[tuple, tuple[Callable, Tree]] = {}
-
-    def __call__(self, *args: Any) -> Any:
-        flat: list[Tensor] = []
-        _flatten(args, flat)
-        # the generated code assumes the memory layout it was compiled for
-        flat = [t if t.is_contiguous() else t.contiguous() for t in flat]
-        key = tuple((t.shape, t.dtype) for t in flat)
-        found = self.programs.get(key)
-        if found is None:
-            found = self.programs[key] = _compile(self.batched, args, flat)
-        program, template = found
-        return _unflatten(template, iter(program(flat)))
-
-
-def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable, Tree]:
-    """(program from a list of tensors to a list of tensors, the result's structure).
-
-    `torch.compile` is built from the same parts; those used here have no public names, hence the pinned
-    torch.
-    """
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx_inner
-    from torch._inductor.decomposition import select_decomp_table
-    from torch._subclasses import FakeTensorMode
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    template: list[Tree] = []
-
-    def listed(*tensors: Tensor) -> list[Tensor]:
-        result = batched(*_unflatten(args, iter(tensors)))
-        template[:] = [result]
-        out: list[Tensor] = []
-        _flatten(result, out)
-        return out
-
-    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fake = [mode.from_tensor(t, static_shapes=True) for t in flat]
-    with mode, torch.no_grad():
-        functional = torch.func.functionalize(listed, remove="mutations")
-        graph = make_fx(functional, decomposition_table=select_decomp_table())(*fake)
-    settings = {"size_asserts": False, "alignment_asserts": False}  # the layout is checked by _Compiled
-    with torch.no_grad(), tracing(TracingContext(mode)), config.patch(settings):
-        program = compile_fx_inner(graph, fake, is_inference=True)
-    return program, template[0]
-
-
-def _flatten(tree: Tree, out: list[Tensor]) -> None:
-    """Appends the tensors of nested dicts (by key) and tuples in order; pytree takes ten times as long."""
-    if isinstance(tree, Tensor):
-        out.append(tree)
-    elif isinstance(tree, dict):
-        for name in sorted(tree):
-            _flatten(tree[name], out)
-    else:
-        for branch in tree:
-            _flatten(branch, out)
-
-
-def _unflatten(template: Tree, tensors: Iterator[Tensor]) -> Tree:
-    """The same structure with the tensors of an iterator in the place of its own."""
-    if isinstance(template, Tensor):
-        return next(tensors)
-    if isinstance(template, dict):
-        found = {name: _unflatten(template[name], tensors) for name in sorted(template)}
-        return {name: found[name] for name in template}
-    branches = (_unflatten(branch, tensors) for branch in template)
-    if hasattr(template, "_fields"):  # a named tuple
-        return type(template)(*branches)
-    return type(template)(branches)
-
-
 # How to execute: chosen once per cohort
 
 
@@ -278,19 +199,20 @@ class Work:
         compile_seconds: to compile the learner's functions with an empty cache.
         speedup: compiled over eager.
         loop_on_cpu: True for convolutions, which gain nothing from lanes on a CPU.
+        loop_seconds: of the whole cohort, one lane after another, where that was measured.
     """
 
     eager_seconds: float
     compile_seconds: float = 60.0
     speedup: float = 3.0
     loop_on_cpu: bool = False
+    loop_seconds: float = math.inf
 
 
 def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cpu") -> tuple[Mode, str]:
     """How to execute a cohort, and why in one sentence.
 
-    The rule reads no clock and no load, so two runs of one trial on one machine are executed alike and have
-    equal bits.
+    The rule reads no clock and no load. What was measured comes in through `work` (`harness.modes`).
 
     Args:
         requested: "auto", or the mode that the experiment file asks for.
@@ -302,38 +224,18 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
         return "eager", f"{no_compiler}: lanes run eagerly instead of compiled"
     if requested != "auto":
         return requested, f"the experiment file asks for {requested}"
-    if work.loop_on_cpu and device == "cpu":
+    if work.loop_on_cpu and device == "cpu" and math.isinf(work.loop_seconds):
         return "loop", "convolutions on a CPU gain nothing from lanes"
     saved = work.eager_seconds * (1 - 1 / work.speedup)
+    if work.loop_seconds < work.eager_seconds / work.speedup:
+        return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
+    if work.loop_seconds < work.eager_seconds and saved < 2 * work.compile_seconds:
+        return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
     if saved < 2 * work.compile_seconds:
         return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
     if not has_compiler():
         return "eager", f"{no_compiler}: compiling would save {saved:.0f} s"
     return "compiled", f"compiling takes {work.compile_seconds:.0f} s and saves {saved:.0f} s"
-
-
-@lru_cache(maxsize=1)
-def has_compiler() -> bool:
-    """Whether TorchInductor can build C++ here: a compiler and Python's headers."""
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    named = os.environ.get("CXX")
-    return header.exists() and any(shutil.which(c) for c in ((named,) if named else ("g++", "clang++")))
-
-
-def use_compile_cache(folder: str | Path) -> None:
-    """Keeps compiled code under a folder, for this process and those it starts; call it before compiling.
-
-    A folder that `TORCHINDUCTOR_CACHE_DIR` already names is left as it is.
-    """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).absolute()))
-    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
-    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
-
-
-def reset_compiler() -> None:
-    """Forgets compiled code; called between the cohorts of one worker (the ninth shape would stop Dynamo)."""
-    if "torch._dynamo" in sys.modules:  # importing it takes a second, and there would be nothing to forget
-        torch._dynamo.reset()
 
 
 def resolve_device(requested: str) -> str:

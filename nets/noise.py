@@ -54,7 +54,8 @@ class Noise:
         offset = (self.site * GOLDEN + 2**63) % 2**64 - 2**63  # wraps around as tensors do; a Python int would not fit
         start = bits(self.key + offset)
         index = torch.arange(math.prod(shape), device=like.device)
-        number = bits(start + index * GOLDEN)
+        # not index * GOLDEN: TorchInductor would compute that with Python's integers and find it too large
+        number = bits((start ^ index) * GOLDEN)
         return (_shifted(number, 40).to(like.dtype) * 2.0**-24).reshape(tuple(shape))
 
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:

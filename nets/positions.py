@@ -51,9 +51,10 @@ def sinusoids(place: Tensor, features: int, dtype: torch.dtype = torch.float32) 
 
 
 def rotate(x: Tensor, place: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021, eq. 34): every pair of features is turned by an angle that grows with the place.
+    """Rotary positions (Su et al. 2021, eq. 34): every pair of features is turned by an angle that grows.
 
-    The product of a turned query and a turned key then depends on the distance of their places alone.
+    The angle is proportional to the place, so that the product of a turned query and a turned key depends on the
+    distance of their places alone.
 
     Args:
         x: [B, heads, T, features], features even.

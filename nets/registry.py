@@ -138,7 +138,7 @@ def build(
         args = (shape, output)
     elif block.role == "head":
         args = (fields.pop("in_features"), fields.pop("out_features"))
-    net = block.cls(*args, **fields)
+    net: Any = block.cls(*args, **fields)
     if block.role == "encoder" and output is not None:
         net = Network(net, _head(output, net.out_features))
     net.recipe = {"config": dict(config), "input_shape": list(shape), "output": _plain(output)}

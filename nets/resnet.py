@@ -107,6 +107,9 @@ class Bottleneck(nn.Module):
         expansion: out_features over the channels in the middle.
         norm: a name in `nets.norms`.
         activation: a name in `nets.activations`.
+
+    Raises:
+        ValueError: `expansion` does not divide the width.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class Bottleneck(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
+        if out_features % expansion:
+            raise ValueError(f"an expansion of {expansion} does not divide {out_features} channels")
         middle = out_features // expansion
         self.conv1 = NormedConv(in_features, middle, 1, norm)
         self.conv2 = NormedConv(middle, middle, 3, norm, stride, groups)

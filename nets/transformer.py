@@ -41,6 +41,8 @@ class TransformerStack(nn.Module):
         fields: of every `TransformerBlock`.
     """
 
+    blocks: Any  # an nn.ModuleList, whose type cannot say what it holds
+
     def __init__(
         self,
         features: int,
@@ -52,10 +54,10 @@ class TransformerStack(nn.Module):
         **fields: Any,
     ) -> None:
         super().__init__()
-        common = {"norm": norm, "norm_first": norm_first, **fields}
+        fields = {"norm": norm, "norm_first": norm_first, **fields}
         rates = [drop_path * (i + 1) / depth for i in range(depth)]
         self.blocks = nn.ModuleList(
-            TransformerBlock(features, expansion * features, drop_path=rate, **common) for rate in rates
+            TransformerBlock(features, expansion * features, drop_path=rate, **fields) for rate in rates
         )
         self.norm = norm_named(norm, features) if norm_first else nn.Identity()
 
@@ -246,8 +248,9 @@ class Seq2SeqTransformer(nn.Module):
         super().__init__()
         if len(in_shape) != 1:
             raise ValueError(f"transformer-seq2seq takes source tokens (S,); not the shape {tuple(in_shape)}")
-        fields = {"heads": heads, "activation": activation, "dropout": dropout, "rotary": position == "rotary"}
         common = (hidden_features, depth, expansion, norm, norm_first)
+        fields: dict[str, Any] = {"heads": heads, "activation": activation, "dropout": dropout}
+        fields["rotary"] = position == "rotary"
         self.source_embed = nn.Embedding(vocabulary or out_features, hidden_features)
         self.source_position = positions(position, in_shape[0], hidden_features, std=0.3)
         self.encoder = TransformerStack(*common, **fields)

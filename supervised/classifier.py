@@ -1,7 +1,7 @@
 """Image classification: cross-entropy, AdamW, cosine decay; K classifiers side by side.
 
 Paper: Loshchilov & Hutter 2019 (AdamW); Szegedy et al. 2016 (label smoothing).
-Deliberate differences: none of the usual warm-up, clipping and dropout; small images move by at most a pixel.
+Deliberate differences: no warm-up and no clipping; small images move by at most a pixel.
 
 Legend: K lanes, U updates of a chunk, B rows of a batch, N rows of a split, H x W pixels, C classes.
 """
@@ -9,66 +9,48 @@ Legend: K lanes, U updates of a chunk, B rows of a batch, N rows of a split, H x
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import data
+from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
-from nets.classifiers import image_classifier
 from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init
+from nets.registry import build
 
-__all__ = ["Classifier", "ClassifierConfig", "NetConfig", "smoothed_cross_entropy"]
+__all__ = ["Classifier", "ClassifierConfig", "smoothed_cross_entropy"]
 
 UPDATES = 8  # of one chunk
-DEFAULTS = {"mlp": (128, 2), "cnn": (16, 2), "gru": (64, 1), "transformer": (32, 2)}  # hidden_features, depth
+DEFAULTS: dict[str, dict[str, Any]] = {  # where they differ from the encoder's own
+    "mlp": {"hidden_features": 128, "depth": 2},
+    "cnn": {"hidden_features": 16, "depth": 2},
+    "gru": {"hidden_features": 64, "depth": 1},
+    "transformer": {"hidden_features": 32, "depth": 2, "activation": "relu", "expansion": 2},
+}
+SECONDS = {"mlp": 2e-5, "cnn": 6e-5, "gru": 4e-5, "transformer": 8e-5}  # a row, on one core of a 2-core machine
 
 
-class NetConfig(BaseModel):
-    """The network: one vocabulary for all kinds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["mlp", "cnn", "gru", "transformer"] = Field(
-        "mlp",
-        description="pixels in any order, convolutions, or the image's rows read by a GRU or a transformer",
-    )
-    hidden_features: int = Field(
-        DEFAULTS["mlp"][0],
-        ge=1,
-        description="width of the layers (cnn: channels of the first block); the default is the kind's own",
-    )
-    depth: int = Field(
-        DEFAULTS["mlp"][1], ge=1, description="number of layers or blocks; the default is the kind's own"
-    )
-    activation: Literal["relu", "silu", "gelu", "tanh", "leaky_relu", "elu"] = Field(
-        "relu", description="activation function (a GRU has its own gates)"
-    )
-    norm: Literal["none", "layer"] = Field("none", description="norm between layers, for cnn")
-    heads: int = Field(4, ge=1, description="attention heads, for transformer")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_the_kind(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        kind = given.get("kind")
-        name = kind if isinstance(kind, str) and kind in DEFAULTS else "mlp"  # validation refuses other kinds
-        features, depth = DEFAULTS[name]
-        return {"hidden_features": features, "depth": depth, **given}
+if TYPE_CHECKING:
+    Net = Any
+else:
+    Net = encoder_config("mlp", DEFAULTS)
 
 
 class ClassifierConfig(LearnerConfig):
     """A classifier of small images."""
 
     data: Literal["digits"] = Field("digits", description="data set")
-    net: NetConfig = Field(NetConfig.model_validate({}), description="the network")
+    net: Net = Field(
+        default_factory=dict, validate_default=True, description="the network: an encoder's kind and its fields"
+    )
     epochs: int = Field(40, ge=1, description="passes over the training rows (rounded up to whole chunks)")
     batch: int = Field(64, ge=1, description="rows of one update")
     lr: PerLaneFloat = Field(
@@ -81,6 +63,10 @@ class ClassifierConfig(LearnerConfig):
     shift: bool = Field(True, description="whether training images move by up to one pixel each way")
     patience: int = Field(
         0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one"
+    )
+
+    layers_every: int = Field(
+        0, ge=0, description="updates between two looks at every layer's gradients and activations; 0 never looks"
     )
 
     @property
@@ -100,8 +86,17 @@ class ClassifierConfig(LearnerConfig):
 
     @property
     def seconds_per_progress(self) -> float:
-        """Measured on one core of a 2-core machine, default sizes."""
-        return {"mlp": 2e-5, "cnn": 6e-5, "gru": 4e-5, "transformer": 8e-5}[self.net.kind]
+        """Measured for default sizes; a first guess for other encoders."""
+        return SECONDS.get(self.net.kind, 2e-4)
+
+    @model_validator(mode="after")
+    def _fits_the_data(self) -> ClassifierConfig:
+        card = data.card(self.data)
+        try:
+            check_builds(self.net, card.shape, card.classes)
+        except ValueError as error:
+            raise ValueError(f"net: {error}") from None
+        return self
 
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
@@ -130,6 +125,7 @@ class Classifier(Learner):
     Config = ClassifierConfig
     unit = "rows"
     score = Score("test_accuracy", "max", worst=0.0, select="val_accuracy")
+    version = 2  # networks of `nets.registry`
 
     def start(self, lanes: Lanes) -> State:
         """Networks and optimisers at progress 0."""
@@ -141,6 +137,7 @@ class Classifier(Learner):
         execution = lanes.execution
         self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
         self._update_each = execution.each(self._update)
+        self._look_each = execution.each(self._look, rare=True)
         self._logits_each = execution.each(self._logits, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {
@@ -157,17 +154,21 @@ class Classifier(Learner):
         progress = int(state["progress"][0])
         rows = self._rows(progress)
         batches = self._x[rows], self._y[rows % self.train_rows]  # [K, U, B, H, W], [K, U, B]
+        keys = self.lanes.keys("classifier/noise", progress, UPDATES)
         totals: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for u in range(UPDATES):
             done = (progress + u * config.batch) / config.budget
             hp = {**self.hyper, "lr": self.hyper["lr"] * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))}
             weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
             x, y = (t[:, u] for t in batches)
-            new, metrics = self._update_each(weights, hp, state["alive"], x, y)
+            new, metrics = self._update_each(weights, hp, state["alive"], x, y, keys[:, u])
             state.update(new)
             totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+            if config.layers_every and (progress // config.batch + u) % config.layers_every == 0:
+                seen = self._look_each(weights, new["params"], hp, x, y, keys[:, u])
         state["progress"] = state["progress"] + self.chunk
-        return totals
+        return totals | seen
 
     def evaluate(self, state: State) -> Metrics:
         """Accuracy and loss on the validation fifth, accuracy on the test fifth; [K]."""
@@ -183,7 +184,7 @@ class Classifier(Learner):
         }
 
     def network(self, state: State, lane: int) -> nn.Module:
-        """Images [B, H, W] with pixels in [0, 1] to logits [B, C]."""
+        """Images [B, H, W] with pixels in [-1, 1] to logits [B, C]."""
         return module_of(self._build, state["params"], state["buffers"], lane)
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
@@ -209,17 +210,16 @@ class Classifier(Learner):
     # Functions of one trial
 
     def _build(self) -> nn.Module:
-        net, (height, width) = self.lanes.config.net, self.image
-        return image_classifier(image=(height, width), out_features=self.classes, **net.model_dump())
+        return build(self.lanes.config.net.model_dump(), self.image, self.classes)
 
     def _logits(self, params: Any, buffers: Any, x: Tensor) -> Tensor:
         return call(self.net, params, buffers, x)[0]
 
-    def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, y: Tensor) -> Any:
+    def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, y: Tensor, key: Tensor) -> Any:
         """One AdamW step on a batch: ({"params", "buffers", "optimiser"}, metrics)."""
 
         def loss(params: Any) -> Any:
-            logits, buffers = call(self.net, params, weights["buffers"], x)
+            logits, buffers = call(self.net, params, weights["buffers"], x, noise=key)
             accuracy = (logits.argmax(-1) == y).to(logits.dtype).mean()
             return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), (buffers, accuracy)
 
@@ -230,6 +230,16 @@ class Classifier(Learner):
         new = {"params": params, "buffers": buffers, "optimiser": optimiser}
         return keep(alive, new, weights), {"loss": value, "accuracy": accuracy}
 
+    def _look(self, old: Any, after: Any, hp: Any, x: Tensor, y: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """Statistics of every layer for one update that was made."""
+
+        def loss(params: Any) -> Any:
+            (logits, _), seen = activation_statistics(self.net, params, old["buffers"], x, noise=key)
+            return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(old["params"])
+        return layer_statistics(old["params"], grads, after, seen)
+
     # Data
 
     def _load(self, config: ClassifierConfig) -> None:
@@ -237,9 +247,9 @@ class Classifier(Learner):
         self.image, self.classes, self.train_rows = card.shape, card.classes, card.rows["train"]
         tensor = self.lanes.execution.tensor
         views = shifted(splits["train"].x) if config.shift else splits["train"].x
-        self._x, self._y = tensor(views.reshape(-1, *card.shape).copy()), tensor(splits["train"].y.copy())
+        self._x, self._y = tensor(2 * views.reshape(-1, *card.shape) - 1), tensor(splits["train"].y.copy())
         held = {name: splits[name] for name in ("validation", "test")}
-        self._held = {name: (tensor(rows.x.copy()), tensor(rows.y.copy())) for name, rows in held.items()}
+        self._held = {name: (tensor(2 * rows.x - 1), tensor(rows.y.copy())) for name, rows in held.items()}
 
     def _rows(self, progress: int) -> Tensor:
         """Indices into the (moved) training rows, [K, U, B]: an epoch is a permutation of the lane's own."""

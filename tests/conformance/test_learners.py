@@ -27,7 +27,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         20,
     ),
     "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
-    "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "layer"}, **LABELS}, ("lr",), 3),
+    "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
@@ -118,6 +118,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name):
     second.checkpointed(saved)
     second.advance(saved)
     assert_same(saved, state, atol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(TINY) if "layers_every" in class_of(n).Config.model_fields])
+def test_looking_at_layers_changes_nothing_and_tells_of_every_layer(name):
+    _, expected, plain = trained(name, chunks=1)
+    learner = class_of(name)()
+    config = learner.Config(**TINY[name][0], layers_every=1)
+    state = learner.start(Lanes((config,) * len(SEEDS), SEEDS, Execution("eager", dtype=torch.float64)))
+    seen = learner.advance(state)
+    assert_same(state, expected, atol=0)
+    layers = {n for n in seen if n not in plain}
+    for statistic in ("grad_norm", "weight_norm", "update_ratio"):
+        found = [n for n in layers if n.endswith(f"/{statistic}")]
+        assert found
+        assert all((seen[n] > 0).all() and seen[n].shape == (len(SEEDS),) for n in found)
 
 
 @LEARNERS

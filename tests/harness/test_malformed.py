@@ -65,7 +65,7 @@ EXPECTED: dict[str, tuple[int, str]] = {
     "negative_seed": (4, "the seed -1 is out of range"),
     "nested_too_deep": (2, "nested deeper than 50 levels"),
     "nested_unknown": (4, "trials.0.net.kidn: unknown field `kidn`; did you mean `kind`?"),
-    "nested_wrong_choice": (4, "expected 'mlp', 'cnn', 'gru' or 'transformer', given \"resnet\""),
+    "nested_wrong_choice": (4, "trials.0.net.kind: unknown kind `resnett`; did you mean `resnet`?"),
     "not_yaml": (2, "not YAML"),
     "nul_byte": (3, "U+0000"),
     "number_in_quotes": (4, 'trials.0.lr: expected a number, given "1e-3"; remove the quotes'),

@@ -335,6 +335,14 @@ def test_values_are_checked():
         (lambda: CrossAttention(8, heads=3), "3 heads do not divide a width of 8"),
         (lambda: SelfAttention(6, 2, rotary=True), "heads of even width, not 3"),
         (lambda: positions("absolute", 3, 4), "unknown position 'absolute'; known: learned"),
+        (
+            lambda: TransformerBlock(8, 8)(torch.zeros(1, 2, 8), memory=torch.zeros(1, 2, 8)),
+            "a memory was given; memory_features is None",
+        ),
+        (
+            lambda: TransformerBlock(8, 8, memory_features=4)(torch.zeros(1, 2, 8)),
+            "a memory was not given; memory_features is 4",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             build()

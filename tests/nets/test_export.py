@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
+from nets.classifiers import image_classifier
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from nets import export, lora, registry
-from nets.classifiers import image_classifier
 from nets.export import ExportError, load, save
 from nets.onnx_export import to_onnx
 from nets.registry import build

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.func import vjp
 
 from nets.generators import doublings, halvings
 from nets.lanes import Execution, call, grad_and_value
-from nets.norms import SpectralConv2d, SpectralLinear
+from nets.norms import ConditionalBatchNorm, SpectralConv2d, SpectralLinear
 from nets.registry import build
 
 pytestmark = pytest.mark.filterwarnings("error:There is a performance drop")  # a missing batching rule
@@ -81,10 +82,14 @@ def test_groups_that_do_not_fit_are_named():
 def test_labels_change_the_samples(kind):
     net, plain = build(small(kind, classes=2), 6, (8, 8)), build(small(kind), 6, (8, 8))
     for p in net.parameters():  # scales of 1 are equal for all classes at the start
-        torch.nn.init.normal_(p)
+        nn.init.normal_(p, std=0.3)
     z = torch.randn(3, 6)
     net.eval(), plain.eval()
     assert not torch.equal(net(z, LABELS), net(z, 1 - LABELS))
+    net(z, LABELS).sum().backward()
+    tables = [p for m in net.modules() if isinstance(m, ConditionalBatchNorm | nn.Embedding) for p in m.parameters()]
+    assert len(tables) == (4 if kind == "sngan-generator" else 1)
+    assert all(p.grad.any(1).all() for p in tables)  # every row of every table is in use
     for wrong in (lambda: net(z), lambda: plain(z, LABELS)):
         with pytest.raises(ValueError, match="takes labels exactly if"):
             wrong()
@@ -147,7 +152,7 @@ def critic(kind):
     net = build(small(kind, **({"norm": "layer"} if kind == "dcgan" else {})), (8, 8), head)
     for name, p in net.named_parameters():
         if name.endswith("layers.4.weight"):  # R3GAN's zeros
-            torch.nn.init.normal_(p, std=0.1)
+            nn.init.normal_(p, std=0.1)
     for layer in net.modules():
         if isinstance(layer, SpectralConv2d | SpectralLinear):
             layer.settle(500)  # only then is the gradient, which holds u and v fixed, that of the true norm

@@ -185,6 +185,20 @@ def test_extremes_give_finite_values_and_gradients(name):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_samples_of_lanes_equal_those_of_each(name):
+    raw, noise = torch.randn(3, 4, 4, generator=torch.manual_seed(1)), torch.rand(3, 4, 4)
+    shape = {"categorical": (4,), "masked": (4,), "bernoulli": (4, 4)}.get(name, (4, 2))
+
+    def drawn(raw, noise):
+        return EVERYTHING[name](raw)[0].sample(noise.flatten()[: math.prod(shape)].reshape(shape))
+
+    together = torch.vmap(drawn)(raw, noise)
+    assert together.shape == (3, *shape)
+    for lane in range(3):
+        close(together[lane].double(), drawn(raw[lane], noise[lane]).double(), atol=1e-6)
+
+
 def test_16_bits_are_widened():
     raw = torch.tensor([[0.1, -0.2, 0.3]], dtype=torch.bfloat16)
     assert Categorical(raw).log_probs.dtype == torch.float32

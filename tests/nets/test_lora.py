@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
+from nets.classifiers import image_classifier
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from nets import lora
-from nets.classifiers import image_classifier
 from nets.lanes import Execution, call, grad_and_value, has_compiler
 from nets.optim import adam, adam_init
 from nets.registry import build

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nets.classifiers import image_classifier
 from safetensors.torch import save_file
 from torch import nn
 
-from nets.classifiers import image_classifier
 from nets.conv import ConvEncoder
 from nets.lanes import Execution, call, grad_and_value
 from nets.mlp import MLP

@@ -180,6 +180,8 @@ def test_a_residual_block_without_its_last_layer_is_its_activation():
 def test_bottlenecks_have_the_published_weights():
     assert count(Bottleneck(256, 256)) == 70_400  # ResNet-50
     assert count(Bottleneck(256, 256, groups=32, expansion=2)) == 71_168  # ResNeXt-50 32x4d
+    with pytest.raises(ValueError, match="expansion of 4 does not divide 6 channels"):
+        Bottleneck(4, 6)
     assert Bottleneck(4, 8, stride=2)(torch.randn(2, 4, 5, 5)).shape == (2, 8, 3, 3)
 
 
@@ -238,6 +240,8 @@ def test_conv_encoder_is_the_cnn():
     new = CNN((9, 8), 4, 3, "gelu", "layer")
     x = torch.randn(2, 9, 8)
     assert torch.equal(old(x.unsqueeze(1)), new(x))
+    with pytest.raises(ValueError, match="needs a block"):
+        CNN((9, 8), depth=0)
     assert old.state_dict().keys() == new.state_dict().keys()
 
 

@@ -22,7 +22,7 @@ def _start(configs, seeds=None, mode="eager", dtype=torch.float64):
 
 
 def _config(kind="mlp", **options):
-    return Classifier.Config(net={"kind": kind, "hidden_features": 8, "depth": 1, "heads": 2}, batch=16, **options)
+    return Classifier.Config(net={"kind": kind, "hidden_features": 8, "depth": 1}, batch=16, **options)
 
 
 def test_smoothed_cross_entropy_equals_torch():
@@ -62,7 +62,31 @@ def test_budget_is_whole_chunks_of_all_epochs():
 
 def test_unknown_kind_is_refused():
     with pytest.raises(ValidationError, match="transformer"):
-        Classifier.Config(net={"kind": "rnn"})
+        Classifier.Config(net={"kind": "perceptron"})
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ({"kind": "cnn", "depth": 9}, "net: depth 9 halves an image of 8 x 8 to nothing"),
+        ({"kind": "transformer", "heads": 3}, "net: 3 heads do not divide a width of 32"),
+        ({"kind": "nature-cnn"}, "net: encoder 'nature-cnn' needs images of 36 x 36 or more"),
+        ({"kind": "mlp", "activation": "rel"}, "net: unknown activation 'rel'"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_anything_starts(net, message):
+    with pytest.raises(ValidationError, match=message):
+        Classifier.Config(net=net)
+
+
+def test_dropout_draws_other_noise_in_every_lane_and_step_and_none_in_evaluation():
+    config = _config(lr=0.0)
+    dropped = Classifier.Config(net={**config.net.model_dump(), "dropout": 0.5}, batch=16, lr=0.0)
+    learner, state = _start([dropped] * 2, seeds=[3, 3])
+    first, second = learner.advance(state)["loss"], learner.advance(state)["loss"]
+    assert first[0] == first[1]
+    assert first[0] != second[0]
+    assert torch.equal(learner.evaluate(state)["val_loss"], learner.evaluate(state)["val_loss"])
 
 
 def test_every_epoch_is_a_permutation_of_the_training_rows():
@@ -107,7 +131,7 @@ def test_network_and_confusion_agree_with_evaluate():
     test = data.load("digits")["test"]
     matrix = learner.media(state, 1)["confusion"]
     accuracy = float(learner.evaluate(state)["test_accuracy"][1])
-    logits = learner.network(state, 1).double()(torch.as_tensor(test.x.copy()).double())
+    logits = learner.network(state, 1).double()(torch.as_tensor(2 * test.x - 1).double())
     assert float((logits.argmax(-1).numpy() == test.y).mean()) == pytest.approx(accuracy)
     assert np.trace(matrix.data) / matrix.data.sum() == pytest.approx(accuracy)
     np.testing.assert_array_equal(matrix.data.sum(1), np.bincount(test.y))

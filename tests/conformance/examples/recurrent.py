@@ -1,4 +1,4 @@
-"""Examples of the recurrent networks."""
+"""Examples of the recurrent networks and of sequence to sequence."""
 
 import torch
 
@@ -9,6 +9,15 @@ def _tokens() -> tuple[torch.Tensor]:
     return (torch.randint(7, (3, 5)),)
 
 
+def _queries_and_memory() -> tuple[torch.Tensor, ...]:
+    return torch.randn(3, 2, 3), torch.randn(3, 5, 4), torch.arange(5) < torch.tensor([[5], [3], [1]])
+
+
+def _source_and_target() -> tuple[torch.Tensor, ...]:
+    padded = torch.arange(5) >= torch.tensor([[5], [3], [1]])
+    return torch.randint(1, 7, (3, 5)).masked_fill(padded, 0), torch.randint(6, (3, 4))
+
+
 EXAMPLES = [
     Example({"kind": "rnn", "hidden_features": 4}, (5, 3)),
     Example({"kind": "lstm", "hidden_features": 4, "vocabulary": 7}, (5,), inputs=_tokens),
@@ -17,4 +26,10 @@ EXAMPLES = [
         {"kind": "recurrent", "in_features": 3, "hidden_features": 4, "depth": 2, "dropout": 0.2},
         inputs=lambda: (torch.randn(3, 5, 3),),
     ),
+    Example(
+        {"kind": "additive-attention", "in_features": 3, "memory_features": 4, "hidden_features": 5},
+        inputs=_queries_and_memory,
+    ),
+    Example({"kind": "dot-attention", "in_features": 3, "memory_features": 4}, inputs=_queries_and_memory),
+    Example({"kind": "seq2seq", "vocabulary": 7, "hidden_features": 4}, (5,), 6, inputs=_source_and_target),
 ]

@@ -1,0 +1,65 @@
+"""Blocks of `nets` as configuration: a field of an experiment file for every field of a block, checked before anything
+starts.
+
+    Net = encoder_config("mlp", {"cnn": {"hidden_features": 16}})
+
+    class MyConfig(LearnerConfig):
+        net: Net = Field(default_factory=dict, validate_default=True, description="the network")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Union
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, create_model
+
+from nets.registry import Block, blocks, build
+
+__all__ = ["check_builds", "encoder_config", "encoders"]
+
+
+@cache
+def encoders() -> dict[str, type[BaseModel]]:
+    """A configuration model for every registered encoder, by kind."""
+    return {kind: _model(block) for kind, block in blocks().items() if block.role == "encoder"}
+
+
+def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The type of a configuration field that holds an encoder: {"kind": ..., and that encoder's fields}.
+
+    Args:
+        default: the kind where none is given.
+        defaults: kind -> values that differ from the block's own defaults.
+    """
+
+    def completed(given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        kind = given.get("kind", default)
+        own = defaults.get(kind, {}) if isinstance(kind, str) else {}
+        return {"kind": kind, **own, **given}
+
+    union: Any = Union[tuple(encoders().values())]  # noqa: UP007  the members are known at run time only
+    return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
+
+
+def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -> None:
+    """Builds a network without memory.
+
+    Raises:
+        ValueError: the fields do not go together, or not with the data; says which.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        build(config.model_dump(), input_shape, output)
+
+
+def _model(block: Block) -> type[BaseModel]:
+    fields: dict[str, Any] = {"kind": (Literal[block.kind], Field(block.kind, description=block.summary))}
+    for field in block.fields:
+        default = ... if field.required else field.default
+        fields[field.name] = (field.type, Field(default, description=field.description))
+    name = "".join(part.title() for part in block.kind.split("-")) + "Net"
+    return create_model(name, __config__=ConfigDict(frozen=True, extra="forbid"), __doc__=block.summary, **fields)

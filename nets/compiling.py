@@ -1,0 +1,185 @@
+"""Compiling functions of tensors with TorchInductor; only `nets.lanes` uses it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Compiled", "has_compiler", "reset_compiler", "use_compile_cache"]
+
+Tree = Any  # a tensor, or nested dicts / tuples of tensors
+
+
+class Compiled:
+    """A vmapped function, compiled by TorchInductor once for every set of argument shapes.
+
+    The function is traced to one graph of tensor operations, through vmap and grad, and handed to
+    TorchInductor without Dynamo: functions of one trial are pure and have fixed shapes, so guards have
+    nothing to guard. That saves most of the time to compile (Dynamo's walk through vmap) and about 0.5 ms of
+    guards a call. TorchInductor's own on-disk cache of graphs applies.
+    """
+
+    def __init__(self, batched: Callable) -> None:
+        self.batched = batched
+        self.programs: dict[tuple, tuple[Callable, Tree]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        flat: list[Tensor] = []
+        _flatten(args, flat)
+        # the generated code assumes the memory layout it was compiled for
+        flat = [t if t.is_contiguous() else t.contiguous() for t in flat]
+        key = tuple((t.shape, t.dtype) for t in flat)
+        found = self.programs.get(key)
+        if found is None:
+            found = self.programs[key] = _compile(self.batched, args, flat)
+        program, template = found
+        return _unflatten(template, iter(program(flat)))
+
+
+def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable, Tree]:
+    """(program from a list of tensors to a list of tensors, the result's structure).
+
+    `torch.compile` is built from the same parts; those used here have no public names, hence the pinned
+    torch.
+    """
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    template: list[Tree] = []
+
+    def listed(*tensors: Tensor) -> list[Tensor]:
+        result = batched(*_unflatten(args, iter(tensors)))
+        template[:] = [result]
+        out: list[Tensor] = []
+        _flatten(result, out)
+        return out
+
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    fake = [mode.from_tensor(t, static_shapes=True) for t in flat]
+    with mode, torch.no_grad():
+        functional = torch.func.functionalize(listed, remove="mutations")
+        graph = make_fx(functional, decomposition_table=select_decomp_table())(*fake)
+    settings = {"size_asserts": False, "alignment_asserts": False}  # the layout is checked by Compiled
+    if knows_vector_instructions():
+        settings["cpp.vec_isa_ok"] = True
+        _ask_for_plain_vector_instructions()
+    with torch.no_grad(), tracing(TracingContext(mode)), config.patch(settings):
+        program = compile_fx_inner(graph, fake, is_inference=True)
+    if flat and all(t.is_cuda for t in flat):
+        return Captured(program, flat), template[0]
+    return program, template[0]
+
+
+class Captured:
+    """A compiled program on a GPU as one CUDA graph: a call copies its arguments in, replays, and copies the results.
+
+    Launching a program's many small kernels one by one takes longer than running them; a replay is one launch.
+    """
+
+    def __init__(self, program: Callable, flat: list[Tensor]) -> None:
+        self.inputs = [t.clone() for t in flat]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # a capture must not be the first call of any kernel
+            for _ in range(3):
+                program(list(self.inputs))
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = program(list(self.inputs))
+
+    def __call__(self, flat: list[Tensor]) -> list[Tensor]:
+        """The program's results; they are the caller's own."""
+        for kept, given in zip(self.inputs, flat, strict=True):
+            kept.copy_(given)
+        self.graph.replay()
+        return [t.clone() for t in self.outputs]
+
+
+def _flatten(tree: Tree, out: list[Tensor]) -> None:
+    """Appends the tensors of nested dicts (by key) and tuples in order; pytree takes ten times as long."""
+    if isinstance(tree, Tensor):
+        out.append(tree)
+    elif isinstance(tree, dict):
+        for name in sorted(tree):
+            _flatten(tree[name], out)
+    else:
+        for branch in tree:
+            _flatten(branch, out)
+
+
+def _unflatten(template: Tree, tensors: Iterator[Tensor]) -> Tree:
+    """The same structure with the tensors of an iterator in the place of its own."""
+    if isinstance(template, Tensor):
+        return next(tensors)
+    if isinstance(template, dict):
+        found = {name: _unflatten(template[name], tensors) for name in sorted(template)}
+        return {name: found[name] for name in template}
+    branches = (_unflatten(branch, tensors) for branch in template)
+    if hasattr(template, "_fields"):  # a named tuple
+        return type(template)(*branches)
+    return type(template)(branches)
+
+
+@lru_cache(maxsize=1)
+def has_compiler() -> bool:
+    """Whether TorchInductor can build C++ here: a compiler and Python's headers."""
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    named = os.environ.get("CXX")
+    return header.exists() and any(shutil.which(c) for c in ((named,) if named else ("g++", "clang++")))
+
+
+@lru_cache(maxsize=1)
+def _ask_for_plain_vector_instructions() -> None:
+    """Leaves the instructions for 8-bit and tile products alone.
+
+    TorchInductor tries them out with test programs: 9 s of compiling, and a second with a warm cache. Lanes are
+    computed in float32 and bfloat16, which take none of them.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    special = (cpu_vec_isa.VecAVX512VNNI, cpu_vec_isa.VecAMX)
+    known = cpu_vec_isa.supported_vec_isa_list
+    known[:] = [isa for isa in known if not isinstance(isa, special)]
+
+
+@lru_cache(maxsize=1)
+def knows_vector_instructions() -> bool:
+    """Whether the C++ compiler is a GCC of 2022 or later: it knows all the instructions that may be asked for."""
+    compiler = os.environ.get("CXX") or shutil.which("g++")
+    if not compiler:
+        return False
+    done = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=False, timeout=20)
+    major = done.stdout.strip().partition(".")[0]
+    return done.returncode == 0 and major.isdigit() and int(major) >= 12
+
+
+def use_compile_cache(folder: str | Path) -> None:
+    """Keeps compiled code under a folder, for this process and those it starts; call it before compiling.
+
+    A folder that `TORCHINDUCTOR_CACHE_DIR` already names is left as it is.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).absolute()))
+    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
+    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
+
+
+def reset_compiler() -> None:
+    """Forgets compiled code; called between the cohorts of one worker (the ninth shape would stop Dynamo)."""
+    if "torch._dynamo" in sys.modules:  # importing it takes a second, and there would be nothing to forget
+        torch._dynamo.reset()
