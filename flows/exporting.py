@@ -94,4 +94,4 @@ def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) 
     except (ValueError, ImportError) as error:
         raise UserError(f"trial {trial}: {error}", usage=True) from None
     except OSError as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"{file} cannot be written: {error.strerror or error}") from None

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from nets.mlp import Embedding
 from nets.registry import resolve
 
 __all__ = ["Description", "Row", "describe", "example_inputs"]
@@ -134,8 +135,8 @@ def describe(
 def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, rows: int = 1) -> tuple[Tensor, ...]:
     """Zeros that the network can take: what its recipe says, or one tensor [rows, *input_shape].
 
-    What has a `vocabulary` takes tokens, int64, and so does a model that takes (T,): of a sequence to a sequence, two.
-    What has `classes` takes labels too.
+    What has a `vocabulary` takes tokens, int64, and so does a model with an embedding that takes (T,): of a sequence to
+    a sequence, two. What has `classes` takes labels too.
 
     Args:
         net: any module.
@@ -155,13 +156,17 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
             f"{type(net).__name__} does not say what it takes (it was not built with an input shape): "
             "give input_shape, without the batch axis, or inputs"
         )
-    if len(shape) == 1 and (role == "model" or fields.get("vocabulary")):
+    if len(shape) == 1 and (_embeds(net) if role == "model" else fields.get("vocabulary")):
         wanted = inspect.signature(net.forward).parameters.values() if role == "model" else [None]
         count = sum(p is None or p.default is inspect.Parameter.empty for p in wanted)
         return tuple(torch.zeros(rows, *shape, dtype=torch.int64) for _ in range(count))
     some = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
     x = torch.zeros(rows, *shape, dtype=some.dtype)
     return (x, torch.zeros(rows, dtype=torch.int64)) if fields.get("classes") else (x,)
+
+
+def _embeds(net: nn.Module) -> bool:
+    return any(isinstance(module, nn.Embedding | Embedding) for module in net.modules())
 
 
 def _fields(recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from nets.lora import merged
@@ -66,10 +66,9 @@ def save(net: nn.Module, path: str | Path) -> None:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file({n: t.detach().cpu().clone() for n, t in tensors.items()}, partial, metadata={KEY: text})
+        data = {n: t.detach().cpu().clone() for n, t in tensors.items()}
+        partial.write_bytes(serialised(data, metadata={KEY: text}))  # save_file would hide it from other users
         os.replace(partial, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 

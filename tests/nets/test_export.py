@@ -8,13 +8,13 @@ import warnings
 
 import pytest
 import torch
-from nets.classifiers import image_classifier
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from nets import export, lora, registry
 from nets.export import ExportError, load, save
+from nets.mlp import MLP
 from nets.onnx_export import to_onnx
 from nets.registry import build
 from nets.transfer import swap_head
@@ -72,8 +72,8 @@ def test_types_heads_and_adapters_survive(tmp_path):
 
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
     path = tmp_path / "net.safetensors"
-    with pytest.raises(ExportError, match=r"CNNClassifier was not made by nets\.registry\.build"):
-        save(image_classifier("cnn", (8, 8), 2, 1, 3), path)
+    with pytest.raises(ExportError, match=r"MLP was not made by nets\.registry\.build"):
+        save(MLP(4, [3], 2), path)
     net = network()
     net.head = nn.Linear(3, 9)
     with pytest.raises(ExportError, match=r"not what its recipe builds.*head\.bias is not part"):
@@ -201,6 +201,12 @@ def test_onnx_agrees_for_any_batch(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
+def test_onnx_agrees_for_a_module_of_ones_own(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    onnx_is_equal(MLP(4, [3], 2), tmp_path / "net.onnx", (torch.randn(3, 4),), input_shape=(4,))
+
+
 def test_onnx_without_its_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "seedbed\[onnx\]"'):
@@ -213,11 +219,3 @@ def test_onnx_agrees_for_every_encoder_and_generator(example, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     net = build(example.config, example.input_shape, example.output).eval()
     onnx_is_equal(net, tmp_path / "net.onnx", example.make_inputs(), inputs=example.make_inputs())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "gru", "transformer"])
-def test_onnx_agrees_for_classifiers(kind, tmp_path):
-    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
-    net = image_classifier(kind, (8, 8), 4, 2, 3, heads=2)
-    onnx_is_equal(net, tmp_path / "net.onnx", (torch.randn(3, 8, 8),), input_shape=(8, 8))

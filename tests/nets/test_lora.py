@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from nets.classifiers import image_classifier
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -24,7 +23,8 @@ KINDS = pytest.mark.parametrize("kind", ["cnn", "transformer", "mlp"])
 
 def network(kind="cnn", dtype=torch.float32):
     torch.manual_seed(0)
-    return image_classifier(kind, (8, 8), 4, 2, 5, heads=2).to(dtype).eval()
+    more = {"heads": 2, "expansion": 2} if kind == "transformer" else {}
+    return build({"kind": kind, "hidden_features": 4, "depth": 2, **more}, (8, 8), 5).to(dtype).eval()
 
 
 def moved(net, steps=3):
@@ -100,7 +100,7 @@ def test_no_block_bypasses_an_adapter(example):
 
 def built():
     net = network("transformer")
-    lora.adapt(net, ["encoder.blocks"], rank=2, dropout=0.3)
+    lora.adapt(net, ["encoder.stack"], rank=2, dropout=0.3)
     unfreeze(net, ["head"])
     return net.train()
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nets.classifiers import image_classifier
 from safetensors.torch import save_file
 from torch import nn
 
-from nets.conv import ConvEncoder
+from nets.conv import CNN
 from nets.lanes import Execution, call, grad_and_value
 from nets.mlp import MLP
 from nets.optim import adam, adam_init
@@ -33,50 +32,53 @@ class ActorCritic(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.critic = Network(ConvEncoder(1, (8, 8), 2, 2), nn.Linear(64, 1))
-        self.actor = Network(ConvEncoder(1, (8, 8), 4, 2), nn.Linear(128, 3))
+        self.critic = Network(CNN((1, 8, 8), 2, 2), nn.Linear(64, 1))
+        self.actor = Network(CNN((1, 8, 8), 4, 2), nn.Linear(128, 3))
+
+
+MORE = {"cnn": {"depth": 2}, "transformer": {"depth": 2, "heads": 2, "expansion": 2}, "gru": {}}
 
 
 def classifier(seed=0, hidden=4, image=(8, 8), kind="cnn"):
     torch.manual_seed(seed)
-    return image_classifier(kind, image, hidden, 2, 5, heads=2)
+    return build({"kind": kind, "hidden_features": hidden, **MORE[kind]}, image, 5)
 
 
 def test_an_encoder_moves_between_families():
     source, net = ActorCritic(), classifier()
-    head = net.head.weight.clone()
+    head = net.head.linear.weight.clone()
     report = load_encoder(net, source)
     assert (report.where, report.from_) == ("encoder", "actor.encoder")  # the critic's is narrower
     assert len(report.matched) == 4
     assert [report.resized, report.skipped, report.missing, report.left_over] == [[], [], [], []]
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(net.encoder(x), source.actor.encoder(x))
-    assert torch.equal(net.head.weight, head)
-    bare = ConvEncoder(1, (8, 8), 4, 2)
+    assert torch.equal(net.head.linear.weight, head)
+    bare = CNN((1, 8, 8), 4, 2)
     load_encoder(bare, source.state_dict(), from_="actor.encoder")
     assert torch.equal(bare(x), net.encoder(x))
 
 
 def test_what_does_not_fit_is_reported_and_left_alone():
     source, net = classifier(1, hidden=4, image=(8, 6), kind="transformer"), classifier(kind="transformer", hidden=4)
-    del source.encoder.norm
+    del source.encoder.stack.norm
     source.encoder.extra = nn.Linear(1, 1)
-    source.encoder.blocks[1].feed[0] = nn.Linear(4, 6)
-    norm, narrow = net.encoder.norm.weight.clone(), net.encoder.blocks[1].feed[0].weight.clone()
+    source.encoder.stack.blocks[1].feed[0] = nn.Linear(4, 6)
+    norm, narrow = net.encoder.stack.norm.weight.clone(), net.encoder.stack.blocks[1].feed[0].weight.clone()
     report = load_encoder(net, source)
     assert report.skipped == [
         ("embed.weight", (4, 6), (4, 8)),
-        ("blocks.1.feed.0.weight", (6, 4), (8, 4)),
-        ("blocks.1.feed.0.bias", (6,), (8,)),
+        ("stack.blocks.1.feed.0.weight", (6, 4), (8, 4)),
+        ("stack.blocks.1.feed.0.bias", (6,), (8,)),
     ]
-    assert report.missing == ["norm.weight", "norm.bias"]
+    assert report.missing == ["stack.norm.weight", "stack.norm.bias"]
     assert report.left_over == ["extra.weight", "extra.bias"]
-    assert torch.equal(net.encoder.norm.weight, norm)
-    assert torch.equal(net.encoder.blocks[1].feed[0].weight, narrow)
+    assert torch.equal(net.encoder.stack.norm.weight, norm)
+    assert torch.equal(net.encoder.stack.blocks[1].feed[0].weight, narrow)
     for line in (
         f"{len(report.matched)} of {len(report.matched) + 5} tensors matched",
         "skipped    embed.weight: [4, 6] does not fit [4, 8]",
-        "missing    norm.weight: not in the source",
+        "missing    stack.norm.weight: not in the source",
         "left over  extra.bias: only in the source",
     ):
         assert line in str(report)
@@ -84,7 +86,7 @@ def test_what_does_not_fit_is_reported_and_left_alone():
 
 @pytest.mark.parametrize(("old", "new"), [(1, 3), (3, 1), (3, 2), (2, 5)])
 def test_a_first_convolution_takes_other_channels(old, new):
-    source, net = ConvEncoder(old, (8, 8), 4, 1), ConvEncoder(new, (8, 8), 4, 1)
+    source, net = CNN((old, 8, 8), 4, 1), CNN((new, 8, 8), 4, 1)
     report = load_encoder(net, source)
     assert [(r[0], r[1][1], r[2][1]) for r in report.resized] == [("blocks.0.conv.weight", old, new)]
     grey = torch.randn(3, 1, 8, 8)  # the same picture in all channels gives the same features
@@ -94,9 +96,9 @@ def test_a_first_convolution_takes_other_channels(old, new):
 def test_position_tables_are_interpolated():
     source, net = (classifier(s, image=(n, 8), kind="transformer") for s, n in ((1, 3), (0, 5)))
     report = load_encoder(net, source)
-    assert report.resized == [("position", (3, 4), (5, 4), "positions interpolated")]
-    assert torch.equal(net.encoder.position[::2], source.encoder.position)
-    torch.testing.assert_close(net.encoder.position[1], source.encoder.position[:2].mean(0))
+    assert report.resized == [("position.weight", (3, 4), (5, 4), "positions interpolated")]
+    assert torch.equal(net.encoder.position.weight[::2], source.encoder.position.weight)
+    torch.testing.assert_close(net.encoder.position.weight[1], source.encoder.position.weight[:2].mean(0))
 
 
 def test_positions_of_patches_are_interpolated_as_a_picture():
@@ -114,7 +116,7 @@ def test_positions_of_patches_are_interpolated_as_a_picture():
 
 
 def test_nothing_that_fits_is_an_error():
-    with pytest.raises(ValueError, match=r"nothing of the source's 'encoder' fits .* the source has .*encoder\.cells"):
+    with pytest.raises(ValueError, match=r"nothing of the source's 'encoder' fits .* the source has .*encoder\.layers"):
         load_encoder(classifier(), classifier(kind="gru"))
     with pytest.raises(ValueError, match=r"several encoders.*critic\.encoder, actor\.encoder"):
         load_encoder(ActorCritic(), classifier())
@@ -139,17 +141,17 @@ def test_patterns():
     assert matches("encoder.blocks.0.bias", "*.bias")
     assert not matches("encoder2.weight", "encoder")
     net = classifier()
-    assert freeze(net, ["encoder.blocks.0", "*.bias"])[-1] == "head.bias"
+    assert freeze(net, ["encoder.blocks.0", "*.bias"])[-1] == "head.linear.bias"
     assert scales(net) == {
         "encoder.blocks.0.conv.weight": 0.0,
         "encoder.blocks.0.conv.bias": 0.0,
         "encoder.blocks.1.conv.weight": 1.0,
         "encoder.blocks.1.conv.bias": 0.0,
-        "head.weight": 1.0,
-        "head.bias": 0.0,
+        "head.linear.weight": 1.0,
+        "head.linear.bias": 0.0,
     }
-    assert unfreeze(net, ["head"]) == ["head.weight", "head.bias"]
-    assert net.head.bias.requires_grad
+    assert unfreeze(net, ["head"]) == ["head.linear.weight", "head.linear.bias"]
+    assert net.head.linear.bias.requires_grad
     with pytest.raises(ValueError, match="'encoderr' fits no parameter"):
         freeze(net, ["encoderr"])
 
@@ -182,23 +184,26 @@ def test_frozen_parameters_do_not_move_as_lanes():
 def test_rates_fall_from_the_head_to_the_input():
     net = classifier(kind="transformer")
     assert [names[0].rpartition(".")[0] for names in layers(net)] == [
-        "encoder",  # the positions
         "encoder.embed",
-        "encoder.blocks.0.attention_norm",
-        "encoder.blocks.1.attention_norm",
-        "encoder.norm",
-        "head",
+        "encoder.position",
+        "encoder.stack.blocks.0.attention_norm",
+        "encoder.stack.blocks.1.attention_norm",
+        "encoder.stack.norm",
+        "head.linear",
     ]
     assert sum(map(len, layers(net))) == len(list(net.parameters()))
     freeze(net, ["encoder.embed"])
     rates = layerwise_rates(net, 0.5)
-    assert (rates["head.weight"], rates["encoder.norm.bias"], rates["encoder.blocks.1.feed.0.weight"]) == (1, 0.5, 0.25)
-    assert (rates["encoder.position"], rates["encoder.embed.weight"]) == (0.5**5, 0)
+    found = [
+        rates[n] for n in ("head.linear.weight", "encoder.stack.norm.bias", "encoder.stack.blocks.1.feed.0.weight")
+    ]
+    assert found == [1, 0.5, 0.25]
+    assert (rates["encoder.position.weight"], rates["encoder.embed.weight"]) == (0.5**4, 0)
 
 
 def test_gradual_unfreezing():
     net = classifier()
-    assert unfreeze_top(net, 1) == ["head.weight", "head.bias"]
+    assert unfreeze_top(net, 1) == ["head.linear.weight", "head.linear.bias"]
     assert sum(scales(net).values()) == 2
     assert len(unfreeze_top(net, 2)) == 4
     assert unfreeze_top(net, 0) == []
