@@ -36,7 +36,7 @@ types: $(DEV) ## mypy over all packages
 	@$(BIN)/mypy
 
 bench: $(DEV) ## every benchmark in its short form; each one's last line is JSON
-	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do \
+	@set -e; for file in $$(grep -l '^    finish(' benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick --json; done
 
 clean: ## remove .venv and what tools left; never runs/

@@ -150,7 +150,7 @@ class PPO(Learner):
         self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
-        self._look = each(self._look_of_one, rare=True)
+        self._look = each(self._look_of_one)
         self.hyper = {name: lanes.per_lane(name) for name in (*HYPER, "lr")}
         k = len(lanes)
         return {

@@ -1,4 +1,6 @@
-"""PPO on CartPole-v1, several seeds, 2 cores: lanes against pools of processes that train one seed each.
+"""Lanes against what they replace: one PPO-shaped update on one core (`benchmarks.update`), and whole trainings.
+
+PPO on CartPole-v1, several seeds, 2 cores: lanes against pools of processes that train one seed each.
 
 Sides, timed from the start of their processes (imports and compiling included) to the end of the last one:
   lanes    2 processes of K/2 lanes, compiled
@@ -28,6 +30,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import update
 from benchmarks.common import finish, note, parser
 
 CONFIG: dict[str, Any] = {
@@ -50,6 +53,7 @@ SHARED: dict[str, Any] = {
 def main() -> None:
     """Measures all sides in turn and prints the ratios."""
     options = parser("lanes", __doc__)
+    options.add_argument("--part", choices=("all", "update", "pool"), default="all", help="measure this alone")
     options.add_argument("--seeds", type=int, default=8)
     options.add_argument("--steps", type=int, default=500_000)
     options.add_argument(
@@ -60,8 +64,16 @@ def main() -> None:
     if args.side:
         print(json.dumps(run_side(**json.loads(args.side))))
         return
-    sides = measure(args)
-    finish("lanes", ratios_of(sides), {"seeds": args.seeds, "steps": args.steps, **sides}, args)
+    ratios, details = {}, {}
+    if args.part in ("all", "update"):
+        updates = update.measure((8, 32), rounds=10 if args.quick else 30)
+        ratios |= update.ratios_of(updates)
+        details["update"] = updates
+    if args.part in ("all", "pool"):
+        sides = measure(args)
+        ratios |= ratios_of(sides)
+        details |= {"seeds": args.seeds, "steps": args.steps, **sides}
+    finish("lanes", ratios, details, args)
 
 
 def measure(args: Any) -> dict[str, dict[str, Any]]:

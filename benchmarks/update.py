@@ -7,6 +7,7 @@ the clipped loss with normalised advantages, clipping by the global norm, Adam. 
   handwritten  stacked weights and batched products, a loss with a lane axis, and Adam written by hand;
                gradients by autograd, compiled by the same compiler
   separate     K ordinary modules one after another, torch's own Adam, eager
+  looking      statistics of every layer's gradients, weights and activations for one minibatch (`layers_every`)
   products     the matrix products of forward and backward alone, as `torch.bmm` computes them
 `compile` is one child process with an empty cache and one with the cache that this left.
 """
@@ -58,7 +59,13 @@ def ratios_of(found: dict[str, Any]) -> dict[str, float]:
             out["lanes_over_separate" + suffix] = row["separate"] / row["lanes"]
             out["tanh_over_relu" + suffix] = row["lanes"] / row["lanes_relu"]
             out["lanes_over_products" + suffix] = row["lanes"] / row["products"]
-    for name, worst in (("lanes_over_handwritten", min), ("lanes_over_separate", min), ("tanh_over_relu", max)):
+            out["looking_share" + suffix] = row["looking"] / (100 * row["lanes"])  # at every hundredth update
+    for name, worst in (
+        ("lanes_over_handwritten", min),
+        ("lanes_over_separate", min),
+        ("tanh_over_relu", max),
+        ("looking_share", max),
+    ):
         out[name] = worst(value for key, value in out.items() if key.startswith(name))
     return out
 
@@ -92,6 +99,7 @@ def main(lanes: int, rounds: int) -> dict[str, float]:
         "lanes_relu": lanes_side(lanes, "relu"),
         "handwritten": handwritten_side(lanes),
         "separate": separate_side(lanes),
+        "looking": looking_side(lanes),
         "products": products_side(lanes),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -164,6 +172,36 @@ def lanes_side(lanes: int, activation: str) -> Callable[[], None]:
         state[0], state[1], _ = each(state[0], state[1], alive, hyper, batch, index)
 
     return step
+
+
+def looking_side(lanes: int) -> Callable[[], None]:
+    """What a look at the layers adds to an update."""
+    import torch
+
+    from agents.ppo import Batch, PPOConfig, ppo_loss
+    from nets.lanes import Execution, grad_and_value
+    from nets.looking import activation_statistics, layer_statistics
+    from nets.registry import build
+
+    execution = Execution("compiled")
+    config = PPOConfig(activation="tanh")
+    net, params, _ = execution.stack(lambda: build(config.network, (OBS,), ACTIONS), range(lanes))
+    hyper = {name: torch.full((lanes,), value) for name, value in HYPER.items()}
+
+    def look(params: Any, after: Any, hyper: Any, batch: Any, index: Any) -> Any:
+        minibatch = Batch(*(t[index] for t in batch))
+
+        def loss(params: Any) -> Any:
+            ((logits, value), _), seen = activation_statistics(net, params, {}, minibatch.obs)
+            return ppo_loss(logits, value, minibatch, hyper["clip"], hyper["ent_coef"], hyper["vf_coef"])[0], seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
+        return layer_statistics(params, grads, after, seen)
+
+    each = execution.each(look)
+    after = {name: p * 1.001 for name, p in params.items()}
+    batch, index = rollout_of(lanes), indices_of(lanes)
+    return lambda: each(params, after, hyper, batch, index) and None
 
 
 def handwritten_side(lanes: int) -> Callable[[], None]:

@@ -137,7 +137,7 @@ class Classifier(Learner):
         execution = lanes.execution
         self.net, params, buffers = execution.stack(self._build, lanes.init_seeds("classifier/init"))
         self._update_each = execution.each(self._update)
-        self._look_each = execution.each(self._look, rare=True)
+        self._look_each = execution.each(self._look)
         self._logits_each = execution.each(self._logits, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
         return {

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from nets import lanes
+from nets import compiling, lanes
 from nets.lanes import Execution, Work, call, choose_mode, grad_and_value, keep, module_of
+from nets.norms import BatchNorm
 from nets.optim import adam, adam_init
 
 COMPILED = pytest.param(
@@ -111,3 +112,30 @@ def test_without_a_compiler_lanes_are_eager_and_say_so(monkeypatch):
         mode, reason = choose_mode(requested, Work(1000.0))
         assert mode == "eager"
         assert "no C++ compiler" in reason
+
+
+@pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler with Python headers on this machine")
+def test_a_lanes_end_compiles_nothing_and_a_ninth_shape_works(monkeypatch):
+    compiled = []
+    original = compiling._compile
+    monkeypatch.setattr(compiling, "_compile", lambda *args: compiled.append(1) or original(*args))
+    each = Execution("compiled").each(lambda w, alive: keep(alive, {"w": w * 0.5}, {"w": w})["w"])
+    weights = torch.ones(3, 2)
+    for alive in ([True, True, True], [True, False, True], [False, False, True]):
+        weights = each(weights, torch.tensor(alive))
+    assert weights.tolist() == [[0.25, 0.25], [0.5, 0.5], [0.125, 0.125]]
+    assert len(compiled) == 1
+    for width in range(3, 11):  # torch.compile's own limit is eight
+        assert torch.equal(each(torch.ones(2, width), torch.tensor([True, False]))[:, 0], torch.tensor([0.5, 1.0]))
+    assert len(compiled) == 9
+
+
+def test_a_network_keeps_nothing_of_a_functional_call():
+    net = BatchNorm(3).train()
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    buffers = {name: b.clone() for name, b in net.named_buffers()}
+    _, new = call(net, params, buffers, torch.randn(8, 3), training=True)
+    assert not torch.equal(new["running_mean"], buffers["running_mean"])
+    assert torch.equal(net.running_mean, torch.zeros(3))
+    _, same = call(net, params, new, torch.randn(8, 3))
+    assert torch.equal(same["running_mean"], new["running_mean"])
