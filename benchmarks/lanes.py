@@ -66,7 +66,7 @@ def main() -> None:
         return
     ratios, details = {}, {}
     if args.part in ("all", "update"):
-        updates = update.measure((8, 32), rounds=10 if args.quick else 30)
+        updates = update.measure((8, 32), rounds=10 if args.quick else 20, processes=1 if args.quick else 5)
         ratios |= update.ratios_of(updates)
         details["update"] = updates
     if args.part in ("all", "pool"):

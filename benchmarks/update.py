@@ -33,11 +33,14 @@ HYPER = {"lr": 1e-3, "clip": 0.2, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_no
 STEPS_PER_UPDATE = SAMPLES / 16  # environment steps of a lane for each minibatch: 4 epochs of 4 minibatches
 
 
-def measure(counts: tuple[int, ...], rounds: int) -> dict[str, Any]:
-    """Milliseconds of CPU an update for every number of lanes and side, and seconds to compile."""
+def measure(counts: tuple[int, ...], rounds: int, processes: int) -> dict[str, Any]:
+    """Milliseconds of CPU an update for every number of lanes and side (medians of some processes, for where the
+    tensors lie differs from one to the next), and seconds to compile."""
     found: dict[str, Any] = {}
     for lanes in counts:
-        found[f"K={lanes}"] = _child({"lanes": lanes, "rounds": rounds})
+        with tempfile.TemporaryDirectory(prefix="seedbed-bench-") as cache:
+            runs = [_child({"lanes": lanes, "rounds": rounds}, cache) for _ in range(processes)]
+        found[f"K={lanes}"] = {side: statistics.median(run[side] for run in runs) for side in runs[0]}
         note(f"update, {lanes} lanes: {json.dumps(found[f'K={lanes}'])}")
     with tempfile.TemporaryDirectory(prefix="seedbed-bench-") as cache:
         for heat in ("cold", "warm"):
@@ -70,14 +73,12 @@ def ratios_of(found: dict[str, Any]) -> dict[str, float]:
     return out
 
 
-def _child(task: dict[str, Any], cache: str | None = None) -> Any:
-    """Runs `main` in a process of one thread; an own, empty compile cache unless one is named."""
-    with tempfile.TemporaryDirectory(prefix="seedbed-bench-") as own:
-        env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache or own, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "benchmarks.update", json.dumps(task)]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, env=env, cwd=Path(__file__).parents[1], check=True
-        )
+def _child(task: dict[str, Any], cache: str) -> Any:
+    """Runs `main` in a process of one thread."""
+    env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.update", json.dumps(task)]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, cwd=root, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
