@@ -24,6 +24,7 @@ from harness import data
 from harness.data.ring import STD
 from harness.learner import Lanes, Learner, Media, Metrics, State, select
 from harness.spec import LearnerConfig, PerLaneFloat, Score
+from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 from nets.registry import build
@@ -236,7 +237,7 @@ class GAN(Learner):
         d, d_state = adam(params["d"], grads, optimiser["d"], hp["lr_d"], *betas)
         grads, value = grad_and_value(g_loss)(params["g"])
         g, g_state = adam(params["g"], grads, optimiser["g"], hp["lr_g"], *betas)
-        ema = {name: p + hp["ema"] * (params["ema"][name] - p) for name, p in g.items()}
+        ema = ema_update(params["ema"], g, hp["ema"])
         new = {"params": {"g": g, "d": d, "ema": ema}, "optimiser": {"g": g_state, "d": d_state}}
         return keep(alive, new, old), {"g_loss": value, **metrics}
 

@@ -25,8 +25,9 @@ from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init
 from nets.registry import build
+from nets.regularise import cross_entropy
 
-__all__ = ["Classifier", "ClassifierConfig", "smoothed_cross_entropy"]
+__all__ = ["Classifier", "ClassifierConfig", "shifted"]
 
 UPDATES = 8  # of one chunk
 DEFAULTS: dict[str, dict[str, Any]] = {  # where they differ from the encoder's own
@@ -97,19 +98,6 @@ class ClassifierConfig(LearnerConfig):
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
         return self
-
-
-def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
-    """Cross-entropy against (1 - smoothing) one_hot(y) + smoothing / C, mean over rows.
-
-    Args:
-        logits: [B, C].
-        y: int64 [B].
-        smoothing: a number or 0-dim tensor in [0, 1].
-    """
-    log_p = functional.log_softmax(logits, dim=-1)
-    truth = -log_p.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-    return ((1 - smoothing) * truth - smoothing * log_p.mean(-1)).mean()
 
 
 def shifted(images: np.ndarray) -> np.ndarray:
@@ -221,7 +209,7 @@ class Classifier(Learner):
         def loss(params: Any) -> Any:
             logits, buffers = call(self.net, params, weights["buffers"], x, noise=key)
             accuracy = (logits.argmax(-1) == y).to(logits.dtype).mean()
-            return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), (buffers, accuracy)
+            return cross_entropy(logits, y, hp["label_smoothing"]), (buffers, accuracy)
 
         grads, (value, (buffers, accuracy)) = grad_and_value(loss, has_aux=True)(weights["params"])
         params, optimiser = adam(
@@ -235,7 +223,7 @@ class Classifier(Learner):
 
         def loss(params: Any) -> Any:
             (logits, _), seen = activation_statistics(self.net, params, old["buffers"], x, noise=key)
-            return smoothed_cross_entropy(logits, y, hp["label_smoothing"]), seen
+            return cross_entropy(logits, y, hp["label_smoothing"]), seen
 
         grads, (_, seen) = grad_and_value(loss, has_aux=True)(old["params"])
         return layer_statistics(old["params"], grads, after, seen)

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from harness import data
 from harness.learner import Lanes, select
 from nets.lanes import Execution
-from supervised.classifier import Classifier, shifted, smoothed_cross_entropy
+from nets.regularise import cross_entropy
+from supervised.classifier import Classifier, shifted
 
 KINDS = ("mlp", "cnn", "gru", "transformer")
 
@@ -29,7 +30,7 @@ def test_smoothed_cross_entropy_equals_torch():
     logits, y = torch.randn(7, 4).double(), torch.arange(7) % 4
     for smoothing in (0.0, 0.1, 1.0):
         expected = torch.nn.functional.cross_entropy(logits, y, label_smoothing=smoothing)
-        torch.testing.assert_close(smoothed_cross_entropy(logits, y, smoothing), expected)
+        torch.testing.assert_close(cross_entropy(logits, y, smoothing), expected)
 
 
 def test_shifted_moves_by_a_pixel():
