@@ -54,6 +54,7 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@$(HAVE_PIP)
 	@echo "Installing the packages of constraints.txt and the tools for tests into $(VENV): some minutes the first time."
 	@$(PIP_INSTALL) -e ".[dev]"
+	@$(PIP_INSTALL) --no-deps minatar  # GPL: judges our grid games in tests, no part of the product depends on it
 	@touch $(RUNTIME) $@
 
 # Without PYTHON=..., the first interpreter on the PATH that is new enough; both must be able to make a venv.

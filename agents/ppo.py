@@ -21,29 +21,28 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from agents.envs import make_environments, space_of
+from agents.envs import EnvConfig, make_environments
 from agents.envs.transition import Rollout
+from agents.returns import gae, mean_return
 from harness.learner import Lanes, Learner, Metrics, State
-from harness.spec import LearnerConfig, PerLaneFloat, Score
+from harness.spec import PerLaneFloat, Score
 from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
 
-__all__ = ["PPO", "PPOConfig", "gae", "ppo_loss"]
+__all__ = ["PPO", "PPOConfig", "ppo_loss"]
 
 HYPER = ("gamma", "gae_lambda", "clip", "ent_coef", "vf_coef", "max_grad_norm")
 LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
 
 
-class PPOConfig(LearnerConfig):
+class PPOConfig(EnvConfig):
     """Configuration of `ppo`; the defaults solve CartPole-v1 in 100,000 steps."""
 
-    env: str = Field("CartPole-v1", description="Gymnasium id of an environment with discrete actions")
-    steps: int = Field(
-        100_000, ge=1, description="environment steps to train for, rounded up to whole rollouts"
-    )
+    actions = ("discrete",)
+
     n_envs: int = Field(4, ge=1, description="environments of one trial")
     n_steps: int = Field(128, ge=1, description="steps of every environment between two updates")
     epochs: int = Field(4, ge=1, description="passes over a rollout")
@@ -72,7 +71,6 @@ class PPOConfig(LearnerConfig):
     layers_every: int = Field(
         0, ge=0, description="minibatches between two looks at every layer's gradients and activations; 0 never looks"
     )
-    eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
 
     @field_validator("activation")
     @classmethod
@@ -96,14 +94,9 @@ class PPOConfig(LearnerConfig):
         return {"kind": "actor-critic", "encoder": {"kind": "mlp", **shape, "init": "orthogonal"}}
 
     @property
-    def rollout(self) -> int:
+    def chunk(self) -> int:
         """Samples of one rollout of one trial, B."""
         return self.n_envs * self.n_steps
-
-    @property
-    def budget(self) -> int:
-        """Environment steps, whole rollouts."""
-        return -(-self.steps // self.rollout) * self.rollout
 
     @property
     def seconds_per_progress(self) -> float:
@@ -117,7 +110,7 @@ class PPOConfig(LearnerConfig):
         microseconds for every sample of every pass.
         """
         fixed = 7e-4 * self.n_steps + 5e-3 * self.epochs * self.minibatches
-        return self.budget / self.rollout * (fixed + 2e-6 * self.epochs * self.rollout * lanes)
+        return self.budget / self.chunk * (fixed + 2e-6 * self.epochs * self.chunk * lanes)
 
 
 class Batch(NamedTuple):
@@ -141,13 +134,13 @@ class PPO(Learner):
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
         config = lanes.config
-        self.lanes, self.chunk = lanes, config.rollout
+        self.lanes, self.chunk = lanes, config.chunk
         each = lanes.execution.each
-        obs_shape, actions = space_of(config.env)
-        self.obs_rank = len(obs_shape)
-        self.build = lambda: build(config.network, obs_shape, actions)
+        spec = config.env_spec
+        self.obs_rank = len(spec.obs_shape)
+        self.build = lambda: build(config.network, spec.obs_shape, spec.action.counts[0])
         self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("ppo/init"))
-        self.envs = make_environments(config.env, self._act, lanes, config.n_envs, config.n_steps)
+        self.envs = make_environments(self._act, lanes, config.n_steps)
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
         self._look = each(self._look_of_one)
@@ -190,7 +183,7 @@ class PPO(Learner):
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes]."""
         progress, episodes = int(state["progress"][0]), self.lanes.config.eval_episodes
-        return {"return": self.envs.evaluate(state["params"], progress, episodes)}
+        return {"return": self.envs.evaluate(state["params"], state["envs"], progress, episodes)}
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic."""
@@ -199,6 +192,10 @@ class PPO(Learner):
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
         self.envs.checkpointed(state["envs"], int(state["progress"][0]))
+
+    def close(self) -> None:
+        """Ends the environments."""
+        self.envs.close()
 
     @classmethod
     def work(cls, config: PPOConfig, lanes: int) -> Work:
@@ -215,10 +212,10 @@ class PPO(Learner):
 
     # Functions of one trial
 
-    def _act(self, params: Any, obs: Tensor, u: Tensor | None) -> Tensor:
+    def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, u: Tensor | None) -> tuple[Tensor, Any]:
         """Actions [N]: from uniform noise u [N], or the most probable ones."""
         logits = self._head("actor", params, obs)
-        return logits.argmax(-1) if u is None else invert_categorical(logits, u)
+        return logits.argmax(-1) if u is None else invert_categorical(logits, u), carry
 
     def _head(self, name: str, params: Any, obs: Tensor) -> Tensor:
         """The output of "actor" or "critic" alone."""
@@ -305,34 +302,6 @@ def ppo_loss(
     return policy_loss + vf_coef * value_loss - ent_coef * entropy, log
 
 
-def gae(rollout: Rollout, value: Tensor, next_value: Tensor, gamma: Any, lam: Any) -> Tensor:
-    """Generalised advantages, equation 16: A_t = d_t + gamma lambda A_{t+1}, cut where episodes end.
-
-    The linear recursion over T is computed by doubling (Hillis & Steele 1986) in log2(T) steps over all t at
-    once.
-
-    Args:
-        rollout: reward, terminated and truncated [T, N].
-        value: of obs, [T, N].
-        next_value: of next_obs (before resets), [T, N]; counts unless terminated.
-        gamma: discount.
-        lam: lambda.
-
-    Returns:
-        Advantages [T, N].
-    """
-    goes_on = (~(rollout.terminated | rollout.truncated)).to(value.dtype)
-    alive = (~rollout.terminated).to(value.dtype)
-    total = rollout.reward + gamma * alive * next_value - value  # d_t
-    decay = gamma * lam * goes_on
-    step, steps = 1, value.shape[0]
-    while step < steps:
-        total = total + decay * _shifted(total, step)
-        decay = decay * _shifted(decay, step)
-        step *= 2
-    return total
-
-
 def invert_categorical(logits: Tensor, u: Tensor) -> Tensor:
     """Actions [...] distributed as softmax(logits [..., A]), from uniform noise u [...] in [0, 1)."""
     bounds = torch.softmax(logits, -1).cumsum(-1)[..., :-1]  # the last one is 1 but for rounding
@@ -342,15 +311,3 @@ def invert_categorical(logits: Tensor, u: Tensor) -> Tensor:
 def log_prob_of(logits: Tensor, action: Tensor) -> Tensor:
     """Log-probabilities [...] of actions [...] under softmax(logits [..., A])."""
     return torch.gather(torch.log_softmax(logits, -1), -1, action.unsqueeze(-1)).squeeze(-1)
-
-
-def mean_return(rollout: Rollout, before: Tensor) -> Tensor:
-    """Mean return [K] of the episodes that ended in a rollout [K, T, N], or `before` where none did."""
-    ended = (rollout.terminated | rollout.truncated).flatten(1).sum(1)
-    mean = rollout.episode.flatten(1).sum(1) / ended.clamp(min=1)
-    return torch.where(ended > 0, mean, before)
-
-
-def _shifted(x: Tensor, step: int) -> Tensor:
-    """x[t + step] at t, and 0 beyond the end."""
-    return torch.cat([x[step:], torch.zeros_like(x[:step])])

@@ -1,5 +1,6 @@
 """Environments: tensor ones of our own and an adapter for Gymnasium's."""
 
-from agents.envs.rollout import make_environments, space_of
+from agents.envs.config import EnvConfig
+from agents.envs.rollout import make_environments
 
-__all__ = ["make_environments", "space_of"]
+__all__ = ["EnvConfig", "make_environments"]

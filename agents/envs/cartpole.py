@@ -1,4 +1,4 @@
-"""CartPole-v1 as a pure function of (state, action, reset noise), for any leading shape, in float32 or
+"""CartPole-v1 as pure functions of (state, action, noise), for any leading shape, in float32 or
 float64.
 
 Equal step by step to Gymnasium's CartPole-v1 (Barto, Sutton & Anderson 1983; Euler integration, 500 steps at
@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from agents.envs.transition import Step
+from agents.envs.spaces import discrete
+from agents.envs.transition import Step, TensorEnv
 
 __all__ = ["CartPole"]
 
@@ -25,16 +26,16 @@ X_LIMIT = 2.4
 TIME_LIMIT = 500
 
 
-class CartPole:
+class CartPole(TensorEnv):
     """Keep the pole upright by pushing the cart left (0) or right (1); reward 1 a step.
 
     The state is {"physics": [..., 4] (position, velocity, angle, angular velocity), "time": [...] steps so
     far}; the observation is the physics.
     """
 
-    obs_shape: tuple[int, ...] = (4,)
-    actions = 2
-    reset_shape: tuple[int, ...] = (4,)  # uniform numbers that one reset needs
+    obs_shape = (4,)
+    action = discrete(2)
+    reset_shape = (4,)
     max_steps = TIME_LIMIT
 
     def reset(self, noise: Tensor) -> dict[str, Tensor]:
@@ -52,25 +53,19 @@ class CartPole:
     def step(
         self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Step]:
-        """One step; finished episodes start anew at once.
+        """One step.
 
         Args:
             state: physics [..., 4] and time [...].
             action: 0 or 1, [...].
-            noise: uniform in [0, 1) for a reset, [..., 4].
+            noise: unused, [..., 0].
         """
         physics = _dynamics(state["physics"], action)
         time = state["time"] + 1
         x, theta = physics[..., 0], physics[..., 2]
         terminated = (x.abs() > X_LIMIT) | (theta.abs() > THETA_LIMIT)
-        truncated = time >= TIME_LIMIT
-        done = terminated | truncated
-        fresh = self.reset(noise)
-        after = {
-            "physics": torch.where(done.unsqueeze(-1), fresh["physics"], physics),
-            "time": torch.where(done, fresh["time"], time),
-        }
-        return after, Step(physics, torch.ones_like(time), terminated, truncated)
+        step = Step(physics, torch.ones_like(time), terminated, time >= TIME_LIMIT)
+        return {"physics": physics, "time": time}, step
 
 
 def _dynamics(physics: Tensor, action: Tensor) -> Tensor:

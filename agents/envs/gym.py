@@ -1,5 +1,4 @@
-"""Any Gymnasium environment with discrete actions, stepped one by one in numpy, behind the calls of
-`Environments`.
+"""Any Gymnasium environment, stepped one by one in numpy, behind the calls of `Environments`.
 
 Such an environment's state cannot be saved. At every checkpoint, and after restoring one, all environments
 are reset from a seed of (trial seed, environment, progress): an interrupted run and an uninterrupted one then
@@ -9,103 +8,165 @@ lost to learning.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
-from agents.envs.transition import Act, Rollout
+from agents.envs.normalising import Normalising
+from agents.envs.spaces import ActionSpace, EnvSpec, Fit, box, discrete, multi_binary, multi_discrete
+from agents.envs.transition import Policy, Rollout
 from harness.learner import Lanes
 from harness.randomness import derive_seed
 
-__all__ = ["GymEnvironments", "gym_space", "make_gym"]
+if TYPE_CHECKING:
+    from agents.envs.config import EnvConfig
+
+__all__ = ["GymEnvironments", "action_space_of", "gym_spec", "make_gym"]
 
 EVALUATED_AT_ONCE = 10  # environments a lane; 100 of each would hold much memory for nothing
 
 
-def make_gym(env_id: str) -> gymnasium.Env:
+def make_gym(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> gymnasium.Env:
     """One environment with array observations (others are flattened, discrete ones to one-hot).
 
     Raises:
-        ValueError: unknown id, missing package, or actions that are not discrete.
+        ValueError: unknown id, missing package, unknown wrapper, or actions that no learner knows.
     """
     try:
-        env = gymnasium.make(env_id)
+        env = gymnasium.make(env_id, **options)
     except gymnasium.error.Error as error:
         raise ValueError(f"environment '{env_id}': {error}") from error
-    if not isinstance(env.action_space, Discrete):
-        raise ValueError(f"environment '{env_id}' has actions {env.action_space}; discrete ones are needed")
-    return env if isinstance(env.observation_space, Box) else FlattenObservation(env)
+    if wrappers:
+        raise ValueError(f"wrappers: unknown wrapper {wrappers[0]!r}")
+    action_space_of(env_id, env.action_space)
+    return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
 
 
-def gym_space(env_id: str) -> tuple[tuple[int, ...], int]:
-    """(shape of an observation, number of actions)."""
-    env = make_gym(env_id)
-    shape, actions = env.observation_space.shape, int(env.action_space.n)  # type: ignore[attr-defined]
+def action_space_of(env_id: str, space: spaces.Space) -> ActionSpace:
+    """A Gymnasium space of actions as ours.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if isinstance(space, spaces.Discrete):
+        return discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return multi_discrete(tuple(int(n) for n in space.nvec.flatten()))
+    if isinstance(space, spaces.MultiBinary):
+        return multi_binary(int(np.prod(space.shape)))
+    if isinstance(space, spaces.Box):
+        return box(tuple(map(float, space.low.flatten())), tuple(map(float, space.high.flatten())))
+    raise ValueError(f"environment '{env_id}' has actions {space}, which no learner takes")
+
+
+def gym_spec(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> EnvSpec:
+    """What a Gymnasium environment looks like."""
+    env = make_gym(env_id, options, wrappers)
+    seen, action = env.observation_space, action_space_of(env_id, env.action_space)
+    limit = env.spec.max_episode_steps if env.spec else None
     env.close()
-    assert shape is not None  # Box and flattened spaces have one
-    return tuple(shape), actions
+    assert isinstance(seen, spaces.Box)
+    return EnvSpec(env_id, tuple(seen.shape), action, pixels=seen.dtype == np.uint8, max_steps=limit)
 
 
 class GymEnvironments:
-    """N Gymnasium environments for every lane.
+    """N Gymnasium environments for every lane; arguments as `TensorEnvironments`."""
 
-    Args:
-        env_id: Gymnasium id.
-        act: the policy, a function of one trial.
-        lanes: the cohort.
-        n_envs: environments a lane.
-        n_steps: steps of a rollout.
-    """
+    def __init__(
+        self,
+        policy: Policy,
+        lanes: Lanes,
+        config: EnvConfig,
+        n_steps: int,
+        carry: dict[str, tuple[int, ...]],
+        fit: Fit,
+        gamma: Tensor,
+    ) -> None:
+        self.policy, self.lanes, self.config, self.n_steps = policy, lanes, config, n_steps
+        self.carry, self.fit, self.gamma = carry, fit, gamma
+        self.spec = config.env_spec
+        self.normalising = Normalising(*config.normalises)
+        self.envs = [[self._make() for _ in range(config.n_envs)] for _ in lanes.seeds]
+        each = lanes.execution.each
+        self._sample = each(policy)
+        self._greedy = each(lambda params, carry, obs, mask: policy(params, carry, obs, mask, None), rare=True)
+        self._first = each(self.normalising.first, rare=True)
+        self._seen = each(self.normalising.step, rare=True)
+        self._frozen = each(self.normalising.frozen, rare=True)
 
-    def __init__(self, env_id: str, act: Act, lanes: Lanes, n_envs: int, n_steps: int) -> None:
-        self.env_id, self.lanes, self.n_envs, self.n_steps = env_id, lanes, n_envs, n_steps
-        self.obs_shape, self.actions = gym_space(env_id)
-        self.envs = [[make_gym(env_id) for _ in range(n_envs)] for _ in lanes.seeds]
-        self.first = int(self.envs[0][0].action_space.start)  # type: ignore[attr-defined]
-        self._sample = lanes.execution.each(act)
-        self._greedy = lanes.execution.each(lambda params, obs: act(params, obs, None), rare=True)
+    def _make(self) -> gymnasium.Env:
+        return make_gym(self.config.env, self.config.env_options, self.config.wrapped)
 
     def start(self) -> dict[str, Any]:
-        """Fresh episodes: {"obs": [K, N, ...], "return": [K, N] of the running episodes}."""
-        obs = self._reset(self.envs, "env", 0)
-        zeros = np.zeros(obs.shape[:2])
-        return {"obs": self.lanes.execution.tensor(obs), "return": self.lanes.execution.tensor(zeros)}
+        """Fresh episodes: {"obs": [K, N, ...], "return": [K, N] of the running episodes, "carry", "norm"}."""
+        norm = self.normalising.start(self.spec.obs_shape, self.config.n_envs, self.lanes)
+        return self._fresh(norm, 0)
 
     def checkpointed(self, state: dict[str, Any], progress: int) -> None:
         """Resets every environment from (seed, environment, progress)."""
-        state["obs"] = self.lanes.execution.tensor(self._reset(self.envs, "env", progress))
-        state["return"] = torch.zeros_like(state["return"])
+        state.update(self._fresh(state["norm"], progress))
+
+    def close(self) -> None:
+        """Closes all environments."""
+        for env in (e for row in self.envs for e in row):
+            env.close()
+
+    def _fresh(self, norm: Any, progress: int) -> dict[str, Any]:
+        norm, obs = self._first(norm, self._tensor(self._reset(self.envs, "env", progress)))
+        zeros = self.lanes.execution.tensor(np.zeros(obs.shape[:2]))
+        carry = {n: zeros.new_zeros(*obs.shape[:2], *shape) for n, shape in self.carry.items()}
+        return {"obs": obs, "return": zeros, "carry": carry, "norm": norm}
+
+    def _tensor(self, obs: np.ndarray) -> Tensor:
+        return self.lanes.execution.tensor(obs)
+
+    def _mask(self, obs: Tensor) -> Tensor:
+        return torch.zeros((*obs.shape[:2], 0), dtype=torch.bool, device=obs.device)
+
+    def _for_env(self, action: Tensor) -> np.ndarray:
+        return self.spec.action.fit(action, self.fit).cpu().numpy()
 
     def collect(self, params: Any, state: dict[str, Any], progress: int) -> tuple[dict[str, Any], Rollout]:
         """T steps: (state after, rollout with [K, T, N, ...] tensors)."""
         tensor = self.lanes.execution.tensor
-        noise = self.lanes.noise("env/actions", progress, (self.n_steps, self.n_envs), "uniform")
-        obs, running = state["obs"], state["return"].cpu().numpy().astype(np.float64)
-        rows = []
+        shape, kind = self.spec.action.noise
+        noise = self.lanes.noise("env/actions", progress, (self.n_steps, self.config.n_envs, *shape), kind)
+        obs, carry, norm = state["obs"], state["carry"], state["norm"]
+        running = state["return"].cpu().numpy().astype(np.float64)
+        mask, rows = self._mask(obs), []
         for t in range(self.n_steps):
-            action = self._sample(params, obs, noise[:, t].contiguous())
-            stepped = _step(self.envs, action.cpu().numpy() + self.first)
+            action, carry = self._sample(params, carry, obs, mask, noise[:, t].contiguous())
+            stepped = _step(self.envs, self._for_env(action))
             running = running + stepped["reward"]
             done = stepped["terminated"] | stepped["truncated"]
             episode, running = np.where(done, running, 0.0), np.where(done, 0.0, running)
-            after = {name: tensor(a) for name, a in stepped.items() if name != "obs"}
-            rows.append(Rollout(obs=obs, action=action, episode=tensor(episode), **after))
-            obs = tensor(stepped["obs"])
+            ended = tensor(done)
+            norm, after, next_obs, reward = self._seen(
+                norm, tensor(stepped["obs"]), tensor(stepped["next_obs"]), tensor(stepped["reward"]), ended,
+                self.gamma,
+            )  # fmt: skip
+            carry = {n: c * ~ended.reshape(*ended.shape, *[1] * (c.dim() - 2)) for n, c in carry.items()}
+            rest = (tensor(stepped["terminated"]), tensor(stepped["truncated"]), tensor(episode))
+            rows.append(Rollout(obs, mask, action, reward, next_obs, mask, *rest))
+            obs = after
         rollout = Rollout(*(torch.stack(ts, 1) for ts in zip(*rows, strict=True)))
-        return {"obs": obs, "return": tensor(running)}, rollout
+        return {"obs": obs, "return": tensor(running), "carry": carry, "norm": norm}, rollout
 
-    def evaluate(self, params: Any, progress: int, episodes: int) -> Tensor:
-        """Returns of deterministic episodes in separate environments, [K, episodes]."""
+    def evaluate(
+        self, params: Any, state: dict[str, Any], progress: int, episodes: int, sampled: bool = False
+    ) -> Tensor:
+        """Returns of episodes in separate environments, [K, episodes]."""
         count = min(EVALUATED_AT_ONCE, episodes)
-        envs = [[make_gym(self.env_id) for _ in range(count)] for _ in self.lanes.seeds]
+        envs = [[self._make() for _ in range(count)] for _ in self.lanes.seeds]
         waves = [
             self._episodes(
-                params, [row[: episodes - first] for row in envs], f"env/evaluate/{first}", progress
+                params, state["norm"], [row[: episodes - first] for row in envs], f"env/evaluate/{first}", progress
             )
             for first in range(0, episodes, count)
         ]
@@ -114,13 +175,16 @@ class GymEnvironments:
         return self.lanes.execution.tensor(np.concatenate(waves, axis=1))
 
     def _episodes(
-        self, params: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int
+        self, params: Any, norm: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int
     ) -> np.ndarray:
         """One episode in each environment: returns [K, environments]."""
         obs = self._reset(envs, purpose, progress)
         total, running = np.zeros(obs.shape[:2]), np.ones(obs.shape[:2], dtype=bool)
+        carry = {n: torch.zeros(*obs.shape[:2], *shape) for n, shape in self.carry.items()}
         while running.any():
-            action = self._greedy(params, self.lanes.execution.tensor(obs)).cpu().numpy() + self.first
+            seen = self._frozen(norm, self._tensor(obs))
+            raw, carry = self._greedy(params, carry, seen, self._mask(seen))
+            action = self._for_env(raw)
             for k, n in np.argwhere(running):
                 obs[k, n], reward, terminated, truncated, _ = envs[k][n].step(action[k, n])
                 total[k, n] += float(reward)

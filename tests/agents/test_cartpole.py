@@ -16,7 +16,7 @@ def follow(policy, steps):
     theirs, ours = gymnasium.make("CartPole-v1"), CartPole()
     theirs.reset(seed=0)
     state = {"physics": physics_of(theirs), "time": torch.zeros((), dtype=torch.float64)}
-    noise = torch.zeros(4, dtype=torch.float64)
+    noise = torch.zeros(0, dtype=torch.float64)
     worst, ends = 0.0, [0, 0]
     for t in range(steps):
         action = policy(t, state["physics"])
@@ -29,7 +29,6 @@ def follow(policy, steps):
         ends[0] += terminated
         ends[1] += truncated
         if terminated or truncated:
-            assert torch.equal(state["physics"], torch.full((4,), -0.05, dtype=torch.float64))
             theirs.reset()
             state = {"physics": physics_of(theirs), "time": torch.zeros((), dtype=torch.float64)}
     return worst, ends
@@ -54,7 +53,7 @@ def test_time_limit_equals_gymnasiums():
 def test_any_leading_shape():
     env = CartPole()
     noise = torch.rand(2, 3, 4)
-    state, step = env.step(env.reset(noise), torch.ones(2, 3, dtype=torch.long), noise)
+    state, step = env.step(env.reset(noise), torch.ones(2, 3, dtype=torch.long), noise[..., :0])
     assert step.next_obs.shape == (2, 3, 4)
     assert step.reward.shape == state["time"].shape == (2, 3)
     assert env.observe(env.reset(noise)).abs().max() <= 0.05

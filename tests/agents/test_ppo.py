@@ -6,13 +6,15 @@ import torch
 from pydantic import ValidationError
 
 from agents.envs.transition import Rollout
-from agents.ppo import PPO, Batch, PPOConfig, gae, invert_categorical, mean_return, ppo_loss
+from agents.ppo import PPO, Batch, PPOConfig, invert_categorical, ppo_loss
+from agents.returns import gae, mean_return
 from harness.learner import Lanes
 
 
 def rollout_of(reward, terminated, truncated):
     zeros = torch.zeros_like(reward)
-    return Rollout(zeros, zeros.long(), reward, zeros, terminated, truncated, zeros)
+    none = zeros[..., None][..., :0].bool()
+    return Rollout(zeros, none, zeros.long(), reward, zeros, none, terminated, truncated, zeros)
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8, 13])
@@ -135,7 +137,7 @@ def test_gymnasium_adapter_bootstraps_time_limits():
 def test_unsuitable_environments_are_refused():
     for env in ("NoSuchEnv-v0", "Pendulum-v1"):
         with pytest.raises(ValueError, match=env):
-            PPO().start(Lanes((PPOConfig(env=env),), (0,)))
+            PPOConfig(env=env)
 
 
 @pytest.mark.slow

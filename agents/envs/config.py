@@ -1,0 +1,74 @@
+"""What every agent's configuration says of its environments; checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from agents.envs.catalogue import spec_of
+from agents.envs.spaces import EnvSpec
+from harness.spec import LearnerConfig
+
+__all__ = ["NORMALISERS", "EnvConfig"]
+
+NORMALISERS = ("normalise-observations", "normalise-rewards")
+
+
+class EnvConfig(LearnerConfig):
+    """Environments and evaluation."""
+
+    actions: ClassVar[tuple[str, ...]] = ("discrete", "multi-discrete", "multi-binary", "box")  # that a learner knows
+
+    env: str = Field("CartPole-v1", description="Gymnasium id of the environment, or the name of one of ours")
+    env_options: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the environment's constructor"
+    )
+    wrappers: tuple[str | dict[str, dict[str, Any]], ...] = Field(
+        (), description="wrappers by name, innermost first; with options: {frame-stack: {frames: 4}}"
+    )
+    n_envs: int = Field(1, ge=1, description="environments of one trial")
+    steps: int = Field(100_000, ge=1, description="environment steps to train for, rounded up to whole chunks")
+    eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
+    eval_sampled_episodes: int = Field(
+        0, ge=0, description="episodes of one evaluation with actions drawn as in training"
+    )
+
+    @field_validator("wrappers", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
+
+    @property
+    def normalises(self) -> tuple[bool, bool]:
+        """Whether observations and rewards are divided by their running standard deviations."""
+        first, second = NORMALISERS
+        return first in self.wrappers, second in self.wrappers
+
+    @property
+    def wrapped(self) -> tuple[str | dict[str, dict[str, Any]], ...]:
+        """The wrappers that are the environment's own: all but the normalisers, which are part of a trial's state."""
+        return tuple(w for w in self.wrappers if w not in NORMALISERS)
+
+    @property
+    def env_spec(self) -> EnvSpec:
+        """What the environment looks like."""
+        return spec_of(self.env, self.env_options, self.wrapped)
+
+    @property
+    def chunk(self) -> int:
+        """Environment steps of one `advance`."""
+        raise NotImplementedError
+
+    @property
+    def budget(self) -> int:
+        """Environment steps, whole chunks."""
+        return -(-self.steps // self.chunk) * self.chunk
+
+    @model_validator(mode="after")
+    def _suits(self) -> EnvConfig:
+        spec = self.env_spec
+        if spec.action.kind not in self.actions:
+            known = ", ".join(self.actions)
+            raise ValueError(f"env: '{self.env}' has {spec.action.kind} actions; this learner takes {known}")
+        return self
