@@ -35,6 +35,7 @@ __all__ = [
     "layers",
     "layerwise_rates",
     "load_encoder",
+    "load_encoders",
     "matches",
     "read_weights",
     "scales",
@@ -123,6 +124,18 @@ def load_encoder(
         for name, value in values.items():
             there[name].copy_(value)  # the state dict's tensors are the network's own
     return report
+
+
+def load_encoders(into: nn.Module, source: Mapping[str, Tensor]) -> None:
+    """Copies a source's encoder into every encoder of a network (an actor's and a critic's), whole or not at all.
+
+    Raises:
+        ValueError: it lacks something, or something has another shape; says what.
+    """
+    for where in _encoders(into.state_dict()):
+        report = load_encoder(into, source, where)
+        if report.skipped or report.missing or report.left_over:
+            raise ValueError(f"the encoder to start from is not this network's own:\n{report}")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
