@@ -4,8 +4,8 @@
 are not all done is open, and says how many are.
 
 For every algorithm and environment: interquartile means (IQM) over seeds of the last evaluation (`final`) and of the
-mean over all evaluations (`area`, under the learning curve), their difference ours - SB3's with a 95 % percentile bootstrap
-interval (both sides resampled, 20,000 times), and the verdict: the interval's lower end is at least -5 % of
+mean over all evaluations (`area`, under the learning curve), their difference ours - SB3's with a 95 % percentile
+bootstrap interval (both sides resampled, 20,000 times), and the verdict: the interval's lower end is at least -5 % of
 (SB3 - random). The random policy's score is the table's of `agents.envs.scores`.
 """
 

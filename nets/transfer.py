@@ -31,7 +31,9 @@ from nets.registry import Network, build
 
 __all__ = [
     "Report",
+    "encoder_parameters",
     "freeze",
+    "held",
     "layers",
     "layerwise_rates",
     "load_encoder",
@@ -173,6 +175,17 @@ def freeze(net: nn.Module, patterns: Iterable[str]) -> list[str]:
         ValueError: a pattern fits no parameter.
     """
     return _require_grad(net, patterns, False)
+
+
+def encoder_parameters(params: Iterable[str]) -> frozenset[str]:
+    """Those of some parameters' names that lie in an encoder: what `freeze_encoder` in an experiment file holds."""
+    return frozenset(n for n in params if any(part.endswith("encoder") for part in n.split(".")[:-1]))
+
+
+def held(grads: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Gradients with zeros for the parameters that are held: an optimiser without weight decay never moves them."""
+    still = frozenset(names)
+    return {name: torch.zeros_like(g) if name in still else g for name, g in grads.items()}
 
 
 def unfreeze(net: nn.Module, patterns: Iterable[str]) -> list[str]:

@@ -7,7 +7,6 @@ it finds the last checkpoint, and metrics cut back to it.
 import random
 from pathlib import Path
 
-import pytest
 import torch
 
 from harness.checkpoint import write_fence
