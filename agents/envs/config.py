@@ -8,11 +8,10 @@ from pydantic import Field, field_validator, model_validator
 
 from agents.envs.catalogue import spec_of
 from agents.envs.spaces import EnvSpec
+from agents.envs.wrappers import NORMALISERS
 from harness.spec import TransferConfig
 
 __all__ = ["NORMALISERS", "EnvConfig"]
-
-NORMALISERS = ("normalise-observations", "normalise-rewards")
 
 
 class EnvConfig(TransferConfig):

@@ -15,9 +15,9 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
+from agents.envs.making import make_gym
 from agents.envs.normalising import Normalising
 from agents.envs.spaces import ActionSpace, EnvSpec, Fit, box, discrete, multi_binary, multi_discrete
 from agents.envs.transition import Policy, Rollout
@@ -30,22 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["GymEnvironments", "action_space_of", "gym_spec", "make_gym"]
 
 EVALUATED_AT_ONCE = 10  # environments a lane; 100 of each would hold much memory for nothing
-
-
-def make_gym(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> gymnasium.Env:
-    """One environment with array observations (others are flattened, discrete ones to one-hot).
-
-    Raises:
-        ValueError: unknown id, missing package, unknown wrapper, or actions that no learner knows.
-    """
-    try:
-        env = gymnasium.make(env_id, **options)
-    except gymnasium.error.Error as error:
-        raise ValueError(f"environment '{env_id}': {error}") from error
-    if wrappers:
-        raise ValueError(f"wrappers: unknown wrapper {wrappers[0]!r}")
-    action_space_of(env_id, env.action_space)
-    return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
 
 
 def action_space_of(env_id: str, space: spaces.Space) -> ActionSpace:
