@@ -79,6 +79,8 @@ def make_bare(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
         raise _missing(env_id, error) from error
     except Exception as error:  # a constructor may raise anything
         what = str(error) if isinstance(error, gymnasium.error.Error) else f"{type(error).__name__}: {error}"
+        if isinstance(error, gymnasium.error.UnregisteredEnv) and ":" not in env_id:
+            what = f"{what.rstrip('.')}; one of your own is written module:{env_id}"
         raise ValueError(f"environment '{env_id}': {what}") from error
 
 
