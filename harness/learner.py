@@ -42,6 +42,7 @@ Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
     "ppo": "agents.ppo:PPO",
+    "dqn": "agents.dqn:DQN",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
