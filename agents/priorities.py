@@ -53,7 +53,7 @@ class Uniform:
         """So many batches: (flat rows [K, B], what stands there, weights 1)."""
         index = replay_draw(self.lanes, state["replay"], "replay/batch", progress, (count, self.batch))
         rows = self.take(state["replay"], index)
-        ones = torch.ones_like(rows["reward"][:, 0])
+        ones = rows["reward"].new_ones(len(index), self.batch)
         for g in range(count):
             yield index[:, g], {name: row[:, g] for name, row in rows.items()}, ones
 

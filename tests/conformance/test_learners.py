@@ -18,7 +18,7 @@ from nets.lanes import Execution, has_compiler, reset_compiler
 
 SMALL = {"hidden_features": 8, "depth": 2}
 LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
-OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "learning_starts": 0, "batch": 8,
+OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "learning_starts": 8, "batch": 8,
               "buffer_size": 64, "target_update_interval": 16, "net": {"hidden_features": [8, 8]},
               "eval_episodes": 4}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
