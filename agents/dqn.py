@@ -1,6 +1,6 @@
-"""DQN (Mnih et al. 2015, doi:10.1038/nature14236), by choice double (van Hasselt et al. 2016, arXiv:1509.06461), dueling
-(Wang et al. 2016, arXiv:1511.06581), with n-step returns (Sutton 1988) and prioritised replay (Schaul et al. 2016,
-arXiv:1511.05952).
+"""DQN (Mnih et al. 2015, doi:10.1038/nature14236), by choice double (van Hasselt et al. 2016, arXiv:1509.06461),
+dueling (Wang et al. 2016, arXiv:1511.06581), with n-step returns (Sutton 1988) and prioritised replay (Schaul et al.
+2016, arXiv:1511.05952).
 
 In the order collect, targets, update, log. Everything below `DQN.close` is a function of ONE trial.
 
@@ -83,16 +83,12 @@ class DQNConfig(EnvConfig):
     )
     tau: PerLaneFloat = Field(1.0, ge=0, le=1, description="share of the network in its target at such an update")
     lr: PerLaneFloat = Field(1e-4, ge=0, description="Adam's learning rate at the start")
-    lr_schedule: Literal["linear", "constant"] = Field(
-        "constant", description="linear: falls to 0 at the last step"
-    )
+    lr_schedule: Literal["linear", "constant"] = Field("constant", description="linear: falls to 0 at the last step")
     max_grad_norm: PerLaneFloat = Field(10.0, gt=0, description="largest global norm of a gradient")
     exploration_fraction: PerLaneFloat = Field(
         0.1, gt=0, le=1, description="share of the training over which epsilon falls to its final value"
     )
-    exploration_initial_eps: PerLaneFloat = Field(
-        1.0, ge=0, le=1, description="share of random actions at the start"
-    )
+    exploration_initial_eps: PerLaneFloat = Field(1.0, ge=0, le=1, description="share of random actions at the start")
     exploration_final_eps: PerLaneFloat = Field(
         0.05, ge=0, le=1, description="share of random actions at the end, and in sampled evaluations"
     )
@@ -207,11 +203,8 @@ class DQN(Learner):
         logs = [torch.full((len(self.lanes), len(LOGGED)), torch.nan, dtype=lr.dtype, device=lr.device)]
         updates = config.updates if progress > config.learning_starts else 0
         for index, rows, weight in self.sampler.batches(state, progress, updates):
-            learned = (state["params"], state["adam"])
-            learned, error, log = self._update(
-                learned, state["target"], state["alive"], self.hyper, lr, rows, weight
-            )
-            state["params"], state["adam"] = learned
+            learned, fixed = (state["params"], state["adam"]), (state["target"], state["alive"], self.hyper, lr)
+            (state["params"], state["adam"]), error, log = self._update(learned, *fixed, rows, weight)
             self.sampler.learned(state["priority"], index, error)
             logs.append(log)
         # log

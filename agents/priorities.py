@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.replay import replay_draw
+from agents.replay import replay_draw, replay_rows
 from harness.learner import Lanes
 
 __all__ = ["Prioritised", "Uniform", "importance", "proportional"]
@@ -96,13 +96,10 @@ class Prioritised:
         """
         noise = self.lanes.noise("replay/batch", progress, (count, self.batch), "uniform").double()
         parts = (torch.arange(self.batch, device=noise.device) + noise) / self.batch
-        rows = min(int(state["replay"]["added"][0]), state["replay"]["reward"].shape[1]) * (
-            state["replay"]["reward"].shape[2]
-        )
         beta = self.beta + (1 - self.beta) * min(progress / self.lanes.config.budget, 1.0)  # section 3.4
         for g in range(count):
             index, chance = proportional(state["priority"]["power"], parts[:, g])
-            yield index, self.take(state["replay"], index), importance(chance, rows, beta)
+            yield index, self.take(state["replay"], index), importance(chance, replay_rows(state["replay"]), beta)
 
     def learned(self, priority: dict[str, Tensor], index: Tensor, error: Tensor) -> None:
         """Rows that were learned from get the priority of their errors, TD errors [K, B]."""

@@ -22,7 +22,16 @@ from agents.envs.spaces import EnvSpec
 from agents.envs.transition import Rollout
 from harness.learner import Lanes
 
-__all__ = ["FIELDS", "replay_add", "replay_cut", "replay_draw", "replay_init", "replay_n_step", "replay_take"]
+__all__ = [
+    "FIELDS",
+    "replay_add",
+    "replay_cut",
+    "replay_draw",
+    "replay_init",
+    "replay_n_step",
+    "replay_rows",
+    "replay_take",
+]
 
 FIELDS = ("obs", "mask", "action", "reward", "next_obs", "next_mask", "terminated", "truncated")
 LARGE = 2**30  # bytes of a cohort's replay from which it lies in a file instead of memory
@@ -76,9 +85,15 @@ def replay_cut(replay: dict[str, Tensor]) -> None:
         replay["truncated"][:, (int(replay["added"][0]) - 1) % replay["truncated"].shape[1]] = True
 
 
+def replay_rows(replay: dict[str, Tensor]) -> int:
+    """Rows of a lane that hold something."""
+    steps, n_envs = replay["reward"].shape[1:3]
+    return min(int(replay["added"][0]), steps) * n_envs
+
+
 def replay_draw(lanes: Lanes, replay: dict[str, Tensor], purpose: str, progress: int, shape: tuple[int, ...]) -> Tensor:
     """Rows drawn uniformly from what is kept: indices int64 [K, *shape] into the flat [C * N] rows of a lane."""
-    drawn = [g.integers(0, _rows(replay), shape) for g in lanes.generators(purpose, progress)]
+    drawn = [g.integers(0, replay_rows(replay), shape) for g in lanes.generators(purpose, progress)]
     return lanes.execution.tensor(np.stack(drawn))
 
 
@@ -98,7 +113,7 @@ def replay_n_step(replay: dict[str, Tensor], index: Tensor, n: int, gamma: Tenso
 
     The m steps that a return has are n, or fewer where the episode ends or the newest step is reached before: "reward"
     is the sum of gamma^i r_{t+i} over i < m, "next_obs", "next_mask", "terminated" and "truncated" are those of its
-    last step, "discount" is gamma^m. An end by the time limit, like the newest step, leaves the value behind it to count.
+    last step, "discount" is gamma^m. An end by the time limit and the newest step leave the value behind them to count.
 
     Args:
         replay: as `replay_init` gives it.
@@ -120,12 +135,6 @@ def replay_n_step(replay: dict[str, Tensor], index: Tensor, n: int, gamma: Tenso
     ahead = {name: flat[name][lane, last] for name in ("next_obs", "next_mask", "terminated", "truncated")}
     here = {name: flat[name][lane, index] for name in ("obs", "mask", "action")}
     return {**here, "reward": total, **ahead, "discount": discount}
-
-
-def _rows(replay: dict[str, Tensor]) -> int:
-    """Rows of a lane that hold something."""
-    steps, n_envs = replay["reward"].shape[1:3]
-    return min(int(replay["added"][0]), steps) * n_envs
 
 
 def _lane(index: Tensor) -> Tensor:
