@@ -155,6 +155,7 @@ class DQN(Learner):
     Config = DQNConfig
     unit = "env_steps"
     score = Score("return", "max", worst=0.0)
+    rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments, an empty replay."""

@@ -146,6 +146,8 @@ class Learner:
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
 
+    rings: ClassVar[Mapping[str, str]] = {}  # ring buffers in the state that are saved step by step: harness.rings
+
     paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
 
     chunk: int = 1  # progress of one `advance`; set in `start`
