@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.envs.config import EnvConfig
-    from agents.envs.rollout import make_environments
+    from agents.envs.rollout import evaluated, make_environments
 
-__all__ = ["EnvConfig", "make_environments"]
+__all__ = ["EnvConfig", "evaluated", "make_environments"]
 
-_FOUND_IN = {"EnvConfig": "agents.envs.config", "make_environments": "agents.envs.rollout"}
+_MODULES = {"EnvConfig": "config", "evaluated": "rollout", "make_environments": "rollout"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FOUND_IN:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_FOUND_IN[name]), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
