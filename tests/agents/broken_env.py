@@ -78,7 +78,13 @@ class Broken(gymnasium.Env):
             os._exit(3)
         if self.fault == "raise":
             raise RuntimeError("told to")
-        lies = {"nan": obs * np.nan, "shape": obs[:1], "kind": np.array(["a", "b"]), "bounds": obs + 100, "drift": obs + 1 / (1 + self.drift)}
+        lies = {
+            "nan": obs * np.nan,
+            "shape": obs[:1],
+            "kind": np.array(["a", "b"]),
+            "bounds": obs + 100,
+            "drift": obs + 1 / (1 + self.drift),
+        }
         rewards = {"inf-reward": np.inf, "word": "much"}
         return lies.get(self.fault, obs), rewards.get(self.fault, reward)
 

@@ -1,8 +1,8 @@
 """A cohort of three PPO trials, of which the middle one's environment hangs, dies or lies, under the real driver.
 
-What is promised of the other trials: from the last checkpoint on they train in a cohort without the one that failed, their
-environments are reset there from (seed, progress) as in every run, and so they see what they would have seen. Their
-weights equal an undisturbed run's but for the rounding of sums that depends on how many lanes are batched.
+What is promised of the other trials: from the last checkpoint on they train in a cohort without the one that failed,
+their environments are reset there from (seed, progress) as in every run, and so they see what they would have seen.
+Their weights equal an undisturbed run's but for the rounding of sums that depends on how many lanes are batched.
 """
 
 import json
