@@ -17,6 +17,8 @@ def head(kind, out_features=2, tag="", **fields):
 
 EXAMPLES = [
     Example({"kind": "actor-critic", "encoder": {"kind": "mlp", "hidden_features": 4}}, (3,), 2),
+    Example({"kind": "ensemble", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
+    head("tanh"),
     head("linear", init="orthogonal"),
     head("categorical"),
     head("multi-categorical", (2, 3)),
