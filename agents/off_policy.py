@@ -6,8 +6,7 @@ Legend: N environments, B rows of a batch, D components of an action.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -16,13 +15,19 @@ from torch import Tensor
 from agents.envs import EnvConfig
 from agents.envs.spaces import see
 from agents.replay import replay_take
+from harness.blocks import check_builds, encoder_config
 from harness.spec import PerLaneFloat
-from nets.activations import ACTIVATIONS
+from nets.registry import build
 
 __all__ = ["WORST", "Batch", "OffPolicyConfig", "batch_of", "uniform_of"]
 
 WORST = -3300.0  # what a diverged trial counts as: below the lowest return of Pendulum-v1, -3,256
 STEPS_AT_ONCE = 16  # environment steps of one `advance`, where a round has fewer
+
+if TYPE_CHECKING:
+    Net = Any
+else:
+    Net = encoder_config("mlp", {"mlp": {"hidden_features": (256, 256)}})
 
 
 class OffPolicyConfig(EnvConfig):
@@ -49,17 +54,11 @@ class OffPolicyConfig(EnvConfig):
     lr_schedule: Literal["linear", "constant"] = Field(
         "constant", description="linear: falls to 0 at the last step"
     )
-    hidden_features: tuple[int, ...] = Field(
-        (256, 256), min_length=1, description="widths of the hidden layers of actor and critics"
+    net: Net = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="the hidden layers of the actor, and of both critics for flat observations beside actions",
     )
-    activation: str = Field("relu", description="activation between layers, a name in nets.activations")
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"unknown activation; known: {', '.join(sorted(ACTIVATIONS))}")
-        return name
 
     @field_validator("gradient_steps")
     @classmethod
@@ -75,6 +74,11 @@ class OffPolicyConfig(EnvConfig):
                 f"env: an action of '{self.env}' has no finite bounds, and this learner acts between bounds; "
                 "take ppo or a2c"
             )
+        try:
+            check_builds(self.net, self.env_spec.obs_shape, self.action_features)
+            check_builds(self.net, (self.critic_features,), 1)
+        except ValueError as error:
+            raise ValueError(f"net: {error}") from None
         if self.ring < self.train_freq:
             raise ValueError(
                 f"buffer_size: {self.buffer_size} keeps {self.ring} steps of each of {self.n_envs} environments, "
@@ -113,9 +117,14 @@ class OffPolicyConfig(EnvConfig):
         return min(self.buffer_size, self.budget) // self.n_envs
 
     @property
-    def encoder(self) -> dict[str, Any]:
-        """The configuration of the hidden layers, as `nets.registry.build` takes it."""
-        return {"kind": "mlp", "hidden_features": self.hidden_features, "activation": self.activation}
+    def action_features(self) -> int:
+        """Components of an action, D."""
+        return self.env_spec.action.shape[0]
+
+    @property
+    def critic_features(self) -> int:
+        """Width of what a critic sees: a flat observation and an action."""
+        return math.prod(self.env_spec.obs_shape) + self.action_features
 
     @property
     def seconds_per_progress(self) -> float:
@@ -128,14 +137,14 @@ class OffPolicyConfig(EnvConfig):
         A gradient step takes 16 products of a batch with a network, at 7e10 operations a second. The rest was
         measured: 2 ms an environment step, 25 ms a gradient step however many lanes, 60 ns for every weight and lane.
         """
-        widths = (math.prod(self.env_spec.obs_shape) + self.env_spec.action.shape[0], *self.hidden_features, 1)
-        weights = sum(a * b for a, b in pairwise(widths))
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in build(self.net.model_dump(), self.critic_features, 1).parameters())
         update = 25e-3 + lanes * weights * (16 * 2 * self.batch / 7e10 + 6e-8)
         return self.budget / self.round * (2e-3 * self.train_freq + update * self.updates)
 
 
 class Batch(NamedTuple):
-    """Rows of the replay (one trial): obs [B, obs features], action [B, D], reward, next_obs, terminated."""
+    """Rows of the replay (one trial): obs [B, *obs_shape], action [B, D], reward, next_obs, terminated."""
 
     obs: Tensor
     action: Tensor
@@ -145,7 +154,7 @@ class Batch(NamedTuple):
 
 
 def batch_of(replay: dict[str, Tensor], index: Tensor) -> Batch:
-    """Rows of every lane, [K, B, ...], as networks take them: observations flat, ends as numbers 0 and 1.
+    """Rows of every lane, [K, B, ...], as networks take them: ends are numbers 0 and 1.
 
     Args:
         replay: see `agents.replay`.
@@ -153,7 +162,7 @@ def batch_of(replay: dict[str, Tensor], index: Tensor) -> Batch:
     """
     rows = replay_take(replay, index)
     dtype = rows["reward"].dtype
-    obs, next_obs = (see(rows[name], dtype).flatten(2) for name in ("obs", "next_obs"))
+    obs, next_obs = (see(rows[name], dtype) for name in ("obs", "next_obs"))
     return Batch(obs, rows["action"], rows["reward"], next_obs, rows["terminated"].to(dtype))
 
 

@@ -24,16 +24,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.envs import make_environments
+from agents.envs.spaces import see
 from agents.off_policy import WORST, Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from agents.returns import mean_return
 from harness.learner import Lanes, Learner, Metrics, State
-from harness.spec import PerLane, PerLaneFloat, Score
+from harness.spec import PerLane, Score
 from nets.distributions import SquashedGaussian
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 from nets.registry import build
+from nets.transfer import encoder_parameters, held
 
 __all__ = ["SAC", "SACConfig", "soft_target", "temperature_gradient"]
 
@@ -47,7 +49,7 @@ class SACConfig(OffPolicyConfig):
         "auto", description="temperature, the weight of the entropy; auto learns it, from 1"
     )
     target_entropy: Annotated[Literal["auto"] | float, PerLane()] = Field(
-        "auto", description="entropy to which a learned temperature steers, in nats; auto: minus the action's components"
+        "auto", description="entropy to which a learned temperature steers, in nats; auto: minus the number of actions"
     )
 
 
@@ -61,21 +63,22 @@ class SAC(Learner):
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
         config, each, spec = lanes.config, lanes.execution.each, lanes.config.env_spec
-        self.lanes, self.chunk, self.actions = lanes, config.chunk, spec.action.shape[0]
-        head = {"kind": "squashed-gaussian", "out_features": self.actions, "init": "torch"}
-        twins = {"kind": "ensemble", "encoder": config.encoder}
-        self.build = lambda: build(config.encoder, spec.obs_shape, head)
-        features = int(np.prod(spec.obs_shape)) + self.actions
-        self.actor, actor, _ = lanes.execution.stack(self.build, lanes.init_seeds("sac/actor"))
+        self.lanes, self.chunk = lanes, config.chunk
+        net = config.net.model_dump()
+        head = {"kind": "squashed-gaussian", "out_features": config.action_features, "init": "torch"}
+        twins = {"kind": "ensemble", "encoder": net}
+        self.build = lambda: build(net, spec.obs_shape, head)
+        self.actor, actor, _ = lanes.stack(self.build, "sac/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(twins, features, 2), lanes.init_seeds("sac/critic")
+            lambda: build(twins, config.critic_features, 2), lanes.init_seeds("sac/critic")
         )
+        self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
         self.envs = make_environments(self._act, lanes, config.train_freq, fit="scale", gamma=lanes.per_lane("gamma"))
         self._update = each(self._update_of_one)
         self.hyper = {name: lanes.per_lane(name) for name in ("gamma", "tau", "lr")}
         self.hyper["fixed"] = lanes.execution.tensor([c.ent_coef != "auto" for c in lanes.configs])
         self.hyper["ent_coef"] = _numbers(lanes, "ent_coef", 1.0)
-        self.hyper["target_entropy"] = _numbers(lanes, "target_entropy", -float(self.actions))
+        self.hyper["target_entropy"] = _numbers(lanes, "target_entropy", -float(config.action_features))
         k = len(lanes)
         params = {"actor": actor, "critic": critic, "temperature": {"log": torch.zeros_like(self.hyper["lr"])}}
         return {
@@ -91,7 +94,7 @@ class SAC(Learner):
     def advance(self, state: State) -> Metrics:
         """Rounds of T steps in N environments, each followed by gradient steps, in every lane."""
         config, lanes, progress = self.lanes.config, self.lanes, int(state["progress"][0])
-        shape = (config.rounds, config.updates, 2, config.batch, self.actions)
+        shape = (config.rounds, config.updates, 2, config.batch, config.action_features)
         noise = lanes.noise("sac/actions", progress, shape)
         nothing = torch.full_like(self.hyper["lr"], torch.nan)  # left out of means
         returns, logs = nothing, [nothing.unsqueeze(-1).expand(-1, len(LOGGED))]
@@ -119,10 +122,13 @@ class SAC(Learner):
         return {"return": returns, **{name: means[:, i] for i, name in enumerate(LOGGED)}}
 
     def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, [K, episodes]."""
-        progress, episodes = int(state["progress"][0]), self.lanes.config.eval_episodes
-        acting = self._acting(state, warm=False)
-        return {"return": self.envs.evaluate(acting, state["envs"], progress, episodes)}
+        """Returns of deterministic episodes, and of sampled ones where they are asked for, [K, episodes]."""
+        config, progress = self.lanes.config, int(state["progress"][0])
+        where = (self._acting(state, warm=False), state["envs"], progress)
+        found = {"return": self.envs.evaluate(*where, config.eval_episodes)}
+        if config.eval_sampled_episodes:
+            found["sampled_return"] = self.envs.evaluate(*where, config.eval_sampled_episodes, sampled=True)
+        return found
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor: observations to means and log standard deviations (`SquashedGaussian`)."""
@@ -149,7 +155,7 @@ class SAC(Learner):
 
     def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Any]:
         """Actions [N, D] in [-1, 1] from normal noise [N, D], or the deterministic ones."""
-        policy = self._policy(params["actor"], obs.flatten(1))
+        policy = self._policy(params["actor"], see(obs, self.lanes.execution.dtype))
         if noise is None:
             return policy.mode(), carry
         return torch.where(params["warm"], uniform_of(noise), policy.sample(noise)), carry
@@ -159,7 +165,7 @@ class SAC(Learner):
 
     def _values(self, critic: Any, obs: Tensor, action: Tensor) -> Tensor:
         """Of both critics, [B, 2]."""
-        return call(self.critic, critic, {}, torch.cat([obs, action], -1))[0]
+        return call(self.critic, critic, {}, torch.cat([obs.flatten(1), action], -1))[0]
 
     def _update_of_one(
         self, learned: tuple[Any, Any, Any], alive: Tensor, hyper: dict[str, Tensor], lr: Tensor, batch: Batch,
@@ -193,7 +199,7 @@ class SAC(Learner):
         grads, of_critic = grad_and_value(critic_loss)(params["critic"])
         critic, critic_opt = adam(params["critic"], grads, opt["critic"], lr)
         grads, (of_actor, log_prob) = grad_and_value(actor_loss, has_aux=True)(params["actor"], critic)
-        actor, actor_opt = adam(params["actor"], grads, opt["actor"], lr)
+        actor, actor_opt = adam(params["actor"], held(grads, self.held), opt["actor"], lr)
         grad = temperature_gradient(log_prob, hyper["target_entropy"])
         grads = {"log": torch.where(hyper["fixed"], 0.0, grad)}
         temperature, temperature_opt = adam(params["temperature"], grads, opt["temperature"], lr)

@@ -15,7 +15,7 @@ stored as they were seen.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,15 +23,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.envs import make_environments
+from agents.envs.spaces import see
 from agents.off_policy import WORST, Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from agents.returns import mean_return
+from harness.blocks import encoder_config
 from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import PerLaneFloat, Score
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 from nets.registry import build
+from nets.transfer import encoder_parameters, held
 
 __all__ = ["TD3", "TD3Config", "clipped_target", "smoothed"]
 
@@ -41,12 +44,19 @@ LOGGED = ("critic_loss", "actor_loss")
 # theta = 0.15 and dt = 0.01, as in stable-baselines3: 1 - theta dt, sqrt(dt).
 NOISE = {"normal": (0.0, 1.0), "ou": (1 - 0.15 * 0.01, 0.1)}
 
+if TYPE_CHECKING:
+    Net = Any
+else:
+    Net = encoder_config("mlp", {"mlp": {"hidden_features": (400, 300)}})
+
 
 class TD3Config(OffPolicyConfig):
     """Configuration of `td3`; the defaults solve Pendulum-v1 in 20,000 steps."""
 
-    hidden_features: tuple[int, ...] = Field(
-        (400, 300), min_length=1, description="widths of the hidden layers of actor and critics"
+    net: Net = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="the hidden layers of the actor, and of both critics for flat observations beside actions",
     )
     policy_delay: int = Field(
         2, ge=1, description="gradient steps of the critics for one of the actor and of all target networks"
@@ -71,17 +81,20 @@ class TD3(Learner):
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
         config, each, spec = lanes.config, lanes.execution.each, lanes.config.env_spec
-        self.lanes, self.chunk, self.actions = lanes, config.chunk, spec.action.shape[0]
-        twins = {"kind": "ensemble", "encoder": config.encoder}
-        self.build = lambda: build(config.encoder, spec.obs_shape, {"kind": "tanh", "out_features": self.actions})
-        features = int(np.prod(spec.obs_shape)) + self.actions
-        self.actor, actor, _ = lanes.execution.stack(self.build, lanes.init_seeds("td3/actor"))
+        self.lanes, self.chunk = lanes, config.chunk
+        net = config.net.model_dump()
+        head = {"kind": "tanh", "out_features": config.action_features}
+        twins = {"kind": "ensemble", "encoder": net}
+        self.build = lambda: build(net, spec.obs_shape, head)
+        self.actor, actor, _ = lanes.stack(self.build, "td3/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(twins, features, 2), lanes.init_seeds("td3/critic")
+            lambda: build(twins, config.critic_features, 2), lanes.init_seeds("td3/critic")
         )
+        self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
         self.envs = make_environments(
-            self._act, lanes, config.train_freq, "scale", {"noise": (self.actions,)}, lanes.per_lane("gamma")
+            self._act, lanes, config.train_freq, "scale", {"noise": (config.action_features,)}, lanes.per_lane("gamma")
         )
+        self.first = self.critic.get_submodule("members.0")
         self._update_critic = each(self._update_critic_of_one)
         self._update_actor = each(self._update_actor_of_one)
         self.hyper = {name: lanes.per_lane(name) for name in HYPER}
@@ -101,7 +114,8 @@ class TD3(Learner):
     def advance(self, state: State) -> Metrics:
         """Rounds of T steps in N environments, each followed by gradient steps, in every lane."""
         config, lanes, progress = self.lanes.config, self.lanes, int(state["progress"][0])
-        noise = lanes.noise("td3/smoothing", progress, (config.rounds, config.updates, config.batch, self.actions))
+        shape = (config.rounds, config.updates, config.batch, config.action_features)
+        noise = lanes.noise("td3/smoothing", progress, shape)
         nothing = torch.full_like(self.hyper["lr"], torch.nan)  # left out of means
         returns, logs = nothing, [nothing.unsqueeze(-1).expand(-1, len(LOGGED))]
         for r in range(config.rounds):
@@ -125,10 +139,13 @@ class TD3(Learner):
         return {"return": returns, **{name: means[:, i] for i, name in enumerate(LOGGED)}}
 
     def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, [K, episodes]."""
-        progress, episodes = int(state["progress"][0]), self.lanes.config.eval_episodes
-        acting = self._acting(state, warm=False)
-        return {"return": self.envs.evaluate(acting, state["envs"], progress, episodes)}
+        """Returns of deterministic episodes, and of sampled ones where they are asked for, [K, episodes]."""
+        config, progress = self.lanes.config, int(state["progress"][0])
+        where = (self._acting(state, warm=False), state["envs"], progress)
+        found = {"return": self.envs.evaluate(*where, config.eval_episodes)}
+        if config.eval_sampled_episodes:
+            found["sampled_return"] = self.envs.evaluate(*where, config.eval_sampled_episodes, sampled=True)
+        return found
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor: observations to actions in (-1, 1)."""
@@ -170,7 +187,7 @@ class TD3(Learner):
 
     def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Any]:
         """Actions [N, D] in [-1, 1] from normal noise [N, D], or the deterministic ones."""
-        action = call(self.actor, params["actor"], {}, obs.flatten(1))[0]
+        action = call(self.actor, params["actor"], {}, see(obs, self.lanes.execution.dtype))[0]
         if noise is None:
             return action, carry
         kept, added = NOISE[self.lanes.config.noise]
@@ -180,7 +197,7 @@ class TD3(Learner):
 
     def _values(self, critic: Any, obs: Tensor, action: Tensor) -> Tensor:
         """Of both critics, [B, 2]."""
-        return call(self.critic, critic, {}, torch.cat([obs, action], -1))[0]
+        return call(self.critic, critic, {}, torch.cat([obs.flatten(1), action], -1))[0]
 
     def _update_critic_of_one(
         self, learned: tuple[Any, Any], target: Any, alive: Tensor, hyper: dict[str, Tensor], lr: Tensor, batch: Batch,
@@ -228,11 +245,11 @@ class TD3(Learner):
 
         def loss(actor: Any) -> Tensor:
             action = call(self.actor, actor, {}, obs)[0]
-            value, _ = call(self.critic.members[0], first, {}, torch.cat([obs, action], -1))
+            value, _ = call(self.first, first, {}, torch.cat([obs.flatten(1), action], -1))
             return -value.mean()  # the gradient of equation 2, as a loss
 
         grads, value = grad_and_value(loss)(actor)
-        actor, opt = adam(actor, grads, opt, lr)
+        actor, opt = adam(actor, held(grads, self.held), opt, lr)
         decay = 1 - hyper["tau"]
         target = {
             "actor": ema_update(target["actor"], actor, decay),

@@ -21,7 +21,7 @@ def sb3_model(patch, name, tiny, config, **rest):
         tau=config["tau"],
         gamma=config["gamma"],
         buffer_size=8,
-        policy_kwargs={"net_arch": list(tiny["hidden_features"])},
+        policy_kwargs={"net_arch": list(tiny["net"]["hidden_features"])},
         device="cpu",
         **({"ent_coef": config["ent_coef"]} if "ent_coef" in config else {}),
         **rest,

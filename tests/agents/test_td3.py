@@ -13,13 +13,13 @@ from harness.learner import Lanes
 from nets.lanes import Execution
 from tests.agents.sb3_side import copy_weights, equal_weights, give, rows, sb3_model
 
-TINY = {"hidden_features": (8, 8), "batch": 8, "learning_starts": 4, "steps": 512, "buffer_size": 64}
+TINY = {"net": {"hidden_features": (8, 8)}, "batch": 8, "learning_starts": 4, "steps": 512, "buffer_size": 64}
 
 
 def started(*configs, **execution):
     learner = TD3()
-    lanes = Lanes(tuple(TD3Config(**{**TINY, **c}) for c in configs), tuple(range(len(configs))), Execution(**execution))
-    return learner, learner.start(lanes)
+    rows = tuple(TD3Config(**{**TINY, **c}) for c in configs)
+    return learner, learner.start(Lanes(rows, tuple(range(len(rows))), Execution(**execution)))
 
 
 def test_target_with_clipped_noise():
@@ -48,8 +48,12 @@ def test_gradient_steps_equal_those_of_stable_baselines3(delay, monkeypatch):
     for seed in range(5):
         batch, noise = rows(seed, lanes=2, size=8), 4 * torch.randn(2, 8, 1, dtype=torch.float64)
         give(theirs, batch, lane=1)
+
+        def normal_(tensor, mean, std, drawn=noise[1]):
+            return tensor.copy_(mean + std * drawn)
+
         with monkeypatch.context() as patch:
-            patch.setattr(torch.Tensor, "normal_", lambda self, mean, std, drawn=noise[1]: self.copy_(mean + std * drawn))
+            patch.setattr(torch.Tensor, "normal_", normal_)
             theirs.train(gradient_steps=1, batch_size=8)
         losses = learner._train(state, learner.hyper["lr"], batch, noise)
         assert torch.isfinite(losses[:, 1]).all() == ((seed + 1) % delay == 0)
@@ -59,9 +63,10 @@ def test_gradient_steps_equal_those_of_stable_baselines3(delay, monkeypatch):
 
 def test_the_actor_is_updated_late_and_the_delay_goes_on_over_chunks():
     learner, state = started({"policy_delay": 3, "learning_starts": 5})
-    seen = [learner.advance(state) and (int(state["updates"][0]), state["adam"]["actor"]["count"][0].item()) for _ in "ab"]
-    assert seen == [(11, 3.0), (27, 9.0)]
-    assert float(state["adam"]["critic"]["count"][0]) == 27
+    for updates, late in ((11, 3), (27, 9)):
+        learner.advance(state)
+        assert int(state["updates"][0]) == float(state["adam"]["critic"]["count"][0]) == updates
+        assert float(state["adam"]["actor"]["count"][0]) == late
 
 
 @pytest.mark.parametrize(("noise", "kept", "added"), [("normal", 0.0, 1.0), ("ou", 1 - 0.15 * 0.01, math.sqrt(0.01))])
@@ -81,11 +86,12 @@ def test_exploration_noise(noise, kept, added):
 
 
 def test_wandering_noise_starts_anew_with_an_episode():
-    learner, state = started({"noise": "ou", "steps": 400})
+    learner, state = started({"noise": "ou", "steps": 400, "learning_starts": 399})
     for _ in range(12):  # 192 of 200 steps
         learner.advance(state)
     assert state["envs"]["carry"]["noise"].abs().min() > 0
     collect, seen = learner.envs.collect, []
+
     def spied(params, envs, progress):
         seen.append(float(envs["carry"]["noise"][0, 0, 0]))
         return collect(params, envs, progress)
@@ -128,9 +134,9 @@ def test_the_network_is_the_policy():
 
 def test_learns_the_identity():
     """Stable-baselines3's own threshold (tests/test_identity.py), in every lane."""
-    config = {"env": "IdentityBox-v0", "hidden_features": (64, 64), "gamma": 0.95, "steps": 400,
-              "learning_starts": 100, "batch": 64, "eval_episodes": 20}  # fmt: skip
-    learner, state = started(*[config] * 4)
+    config = {"env": "IdentityBox-v0", "net": {"hidden_features": (64, 64)}, "gamma": 0.95, "steps": 400,
+              "learning_starts": 100, "batch": 32, "eval_episodes": 20}  # fmt: skip
+    learner, state = started(*[config] * 3)
     while int(state["progress"][0]) < 400:
         learner.advance(state)
     assert learner.evaluate(state)["return"].mean(1).min() >= 90
@@ -138,7 +144,7 @@ def test_learns_the_identity():
 
 @pytest.mark.slow
 def test_solves_pendulum():
-    config = TD3Config(gamma=0.98, hidden_features=(64, 64), batch=128, learning_starts=1000)
+    config = TD3Config(gamma=0.98, net={"hidden_features": (64, 64)}, batch=128, learning_starts=1000)
     learner = TD3()
     state = learner.start(Lanes((config,) * 8, tuple(range(8)), Execution("compiled")))
     while int(state["progress"][0]) < config.budget:

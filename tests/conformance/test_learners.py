@@ -20,7 +20,7 @@ SMALL = {"hidden_features": 8, "depth": 2}
 LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
 # the replay is full within three chunks
 CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch": 8, "buffer_size": 40,
-              "hidden_features": [8, 8], "eval_episodes": 2}  # fmt: skip
+              "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": (
@@ -29,7 +29,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr",),
         20,
     ),
-    "sac": ({**CONTINUOUS, "train_freq": 2, "gradient_steps": -1}, ("lr",), 2),
+    "sac": ({**CONTINUOUS, "train_freq": 2}, ("lr",), 3),
     "td3": ({**CONTINUOUS, "n_envs": 2, "noise": "ou"}, ("lr",), 3),
     "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
