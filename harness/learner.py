@@ -43,6 +43,8 @@ Metrics = Mapping[str, Tensor]  # name -> [K]
 BUILTIN: dict[str, str] = {
     "ppo": "agents.ppo:PPO",
     "dqn": "agents.dqn:DQN",
+    "sac": "agents.sac:SAC",
+    "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",

@@ -23,6 +23,9 @@ LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
 OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "learning_starts": 8, "batch": 8,
               "buffer_size": 64, "target_update_interval": 16, "net": {"hidden_features": [8, 8]},
               "eval_episodes": 4}  # fmt: skip
+# the replay is full within three chunks
+CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch": 8, "buffer_size": 40,
+              "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
@@ -34,6 +37,8 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     ),
     "dqn": ({**OFF_POLICY, "dueling": True}, ("lr",), 10),
     "dqn prioritised": ({**OFF_POLICY, "prioritised": True, "double": True, "n_step": 3}, ("lr",), 10),
+    "sac": ({**CONTINUOUS, "train_freq": 2}, ("lr",), 3),
+    "td3": ({**CONTINUOUS, "n_envs": 2, "noise": "ou"}, ("lr",), 3),
     "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
