@@ -94,12 +94,14 @@ class Lanes:
         seeds: one trial seed a lane.
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
         encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
+        notes: sentences for the log; the worker takes them into its next report.
     """
 
     configs: tuple[Any, ...]
     seeds: tuple[int, ...]
     execution: Execution = field(default_factory=Execution)
     encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -155,6 +157,11 @@ class Learner:
     chunk: int = 1  # progress of one `advance`; set in `start`
     budget: int = 0  # where training ends; 0 takes the configuration's
     lanes: Lanes
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the log: whoever has the lanes adds to them, the worker takes them into its next report."""
+        return self.lanes.notes
 
     @classmethod
     def score_of(cls, config: Any) -> Score:

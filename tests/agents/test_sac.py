@@ -156,12 +156,13 @@ def test_config_refuses_what_cannot_work():
 
 def test_actions_without_bounds_are_refused(monkeypatch):
     from agents.envs import catalogue
+    from agents.envs.pendulum import Pendulum
     from agents.envs.spaces import box
 
-    class Unbounded(type(catalogue.TENSOR_ENVS["Pendulum-v1"])):
+    class Unbounded(Pendulum):
         action = box((-np.inf,), (np.inf,))
 
-    monkeypatch.setitem(catalogue.TENSOR_ENVS, "Unbounded-v0", Unbounded())
+    monkeypatch.setitem(catalogue.OWN, "Unbounded-v0", Unbounded)
     with pytest.raises(ValidationError, match="env: an action of 'Unbounded-v0' has no finite bounds"):
         SACConfig(env="Unbounded-v0")
 
