@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from agents.envs.catalogue import spec_of
+from agents.envs.catalogue import spec_of, tensor_env
 from agents.envs.spaces import EnvSpec
 from agents.envs.wrappers import NORMALISERS
 from harness.spec import TransferConfig
@@ -73,6 +73,12 @@ class EnvConfig(TransferConfig):
         """What the environment looks like."""
         spec = spec_of(self.env, self.env_options, self.wrapped)
         return replace(spec, pixels=False) if self.normalises[0] else spec  # normalised pictures are no bytes
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that the environment shows."""
+        own = tensor_env(self.env, self.env_options, self.wrapped)
+        return own.data_sets if own else ()
 
     @property
     def chunk(self) -> int:
