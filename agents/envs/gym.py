@@ -203,7 +203,8 @@ class GymEnvironments:
     def _lost(self, lane: int, sentence: str) -> None:
         """A process hung or died: another one takes its place, or the lane ends."""
         if self.replaced[lane] == self.config.env_restarts:
-            raise LaneError([lane], f"{sentence}; replaced {self.replaced[lane]} times before (env_restarts)")
+            allowed = self.config.env_restarts
+            raise LaneError([lane], f"{sentence}; env_restarts = {allowed} allows no further replacement")
         self.replaced[lane] += 1
         self.lanes.notes.append(f"{sentence}; it is replaced, and the episodes that ran in its process are cut off")
 

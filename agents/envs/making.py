@@ -123,7 +123,8 @@ def _as_array(env: gymnasium.Env) -> gymnasium.Env:
         except NotImplementedError:
             raise ValueError(f"observations {env.observation_space} cannot be made an array") from None
     space = env.observation_space
-    assert isinstance(space, spaces.Box)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"observations {space} cannot be made an array")
     change = _to_channels_first(space)
     if change is None:
         return env

@@ -60,8 +60,9 @@ def _described(first: dict[str, Any]) -> dict[str, Any]:
     from agents.envs.describing import check, describe
 
     try:
+        found = describe(first["env"], first["options"], first["wrappers"])
         check(first["env"], first["options"])
-        return describe(first["env"], first["options"], first["wrappers"])
+        return found
     except ValueError as error:
         return {"error": str(error)}
 
