@@ -41,7 +41,9 @@ State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": 
 Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
+    "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
+    "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",

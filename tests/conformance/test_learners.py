@@ -26,6 +26,17 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr",),
         20,
     ),
+    "a2c": (
+        {"steps": 2560, "n_envs": 4, "n_steps": 5, "updates": 4, "hidden_features": [8, 8], "eval_episodes": 4},
+        ("lr",),
+        5,
+    ),
+    "recurrent-ppo": (
+        {"steps": 2560, "n_envs": 2, "n_steps": 8, "epochs": 2, "minibatches": 2, "memory_features": 8,
+         "hidden_features": [8], "target_kl": 0.02, "eval_episodes": 4},
+        ("lr",),
+        5,
+    ),
     "classifier mlp": ({"net": {"kind": "mlp", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
