@@ -1,15 +1,15 @@
 """A2C, the synchronous form of A3C (Mnih et al. 2016, arXiv:1602.01783), with generalised advantages (Schulman et al.
 2016, arXiv:1506.02438).
 
-In the order collect, targets, update, log. Everything below `A2C.advance` is a function of ONE trial. The defaults are
+In the order collect, targets, update, log. Everything below `A2C.work` is a function of ONE trial. The defaults are
 those of stable-baselines3's A2C.
 
 Legend: T steps, N environments, B = T * N samples, A entries of a mask, K lanes (outermost, seen in `A2C` only).
 
 Deliberate differences from the paper: all environments step together and make one update (OpenAI baselines' A2C);
 advantages are generalised, and those of the paper at a lambda of 1; the gradient's norm is clipped; actor and critic
-share nothing. From stable-baselines3: the learning rate of an update is that of the rollout's first step, not of its
-last; actions are drawn by inverting the distribution function from noise that is passed in.
+share nothing unless they are told to. From stable-baselines3: the learning rate of an update is that of the rollout's
+first step, not of its last; actions are drawn by inverting distribution functions from noise that is passed in.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from agents.envs import EnvConfig, make_environments
+from agents.actor_critic import ActorCriticConfig
+from agents.envs import evaluated, make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
+from agents.networks import deployed
 from agents.returns import gae, mean_return
 from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import PerLaneFloat, Score
-from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import OPTIMISERS, clip_by_global_norm
 from nets.registry import build
 from nets.schedules import SCHEDULES
+from nets.transfer import encoder_parameters, held
 
 __all__ = ["A2C", "A2CConfig", "a2c_loss"]
 
@@ -39,7 +41,7 @@ HYPER = ("lr", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")
 LOGGED = ("policy_loss", "value_loss", "entropy", "grad_norm")
 
 
-class A2CConfig(EnvConfig):
+class A2CConfig(ActorCriticConfig):
     """Configuration of `a2c`; the defaults solve CartPole-v1 in 500,000 steps."""
 
     n_envs: int = Field(8, ge=1, description="environments of one trial")
@@ -58,23 +60,12 @@ class A2CConfig(EnvConfig):
     gae_lambda: PerLaneFloat = Field(
         1.0, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)"
     )
-    normalise_advantages: bool = Field(
+    normalise_advantage: bool = Field(
         False, description="whether a rollout's advantages are shifted and scaled to mean 0 and deviation 1"
     )
     ent_coef: PerLaneFloat = Field(0.0, ge=0, description="weight of the entropy bonus")
     vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value loss")
     max_grad_norm: PerLaneFloat = Field(0.5, gt=0, description="largest global norm of a gradient")
-    hidden_features: tuple[int, ...] = Field(
-        (64, 64), description="widths of the hidden layers of actor and critic"
-    )
-    activation: str = Field("tanh", description="activation between layers, a name in nets.activations")
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"unknown activation; known: {', '.join(sorted(ACTIVATIONS))}")
-        return name
 
     @property
     def batch(self) -> int:
@@ -85,13 +76,6 @@ class A2CConfig(EnvConfig):
     def chunk(self) -> int:
         """Environment steps of one `advance`."""
         return self.batch * self.updates
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The configuration of actor and critic, as `nets.registry.build` takes it."""
-        shape = {"hidden_features": self.hidden_features, "activation": self.activation}
-        encoder = {"kind": "mlp", **shape, "init": "orthogonal"}
-        return {"kind": "actor-critic", "encoder": encoder, "policy": self.env_spec.action.head["kind"]}
 
     @property
     def seconds_per_progress(self) -> float:
@@ -119,7 +103,8 @@ class A2C(Learner):
         config, each, k = lanes.config, lanes.execution.each, len(lanes)
         self.lanes, self.chunk, self.spec = lanes, config.chunk, config.env_spec
         self.build = lambda: build(config.network, self.spec.obs_shape, self.spec.action.head["out_features"])
-        self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("a2c/init"))
+        self.net, params, _ = lanes.stack(self.build, "a2c/init")
+        self.held = encoder_parameters(params) if config.freeze_encoder else frozenset()
         self.hyper = {name: lanes.per_lane(name) for name in (*HYPER, "eps")}
         self.envs = make_environments(self._act, lanes, config.n_steps, gamma=self.hyper["gamma"])
         self.optimiser = OPTIMISERS[config.optimiser]
@@ -154,15 +139,11 @@ class A2C(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes], and of sampled ones where they are asked for."""
-        config, at = self.lanes.config, (state["params"], state["envs"], int(state["progress"][0]))
-        scores = {"return": self.envs.evaluate(*at, config.eval_episodes)}
-        if config.eval_sampled_episodes:
-            scores["sampled_return"] = self.envs.evaluate(*at, config.eval_sampled_episodes, sampled=True)
-        return scores
+        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], int(state["progress"][0]))
 
     def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic."""
-        return module_of(self.build, state["params"], {}, lane)
+        """The lane's actor and critic, for raw observations."""
+        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
@@ -181,13 +162,12 @@ class A2C(Learner):
 
     def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Any]:
         """Actions [N, ...]: from noise, or the most probable ones."""
-        distribution = self.spec.action.distribution(self._side("actor", params, obs), mask)
+        distribution = self.spec.action.distribution(self._call(params, obs, "actor"), mask)
         return distribution.mode() if noise is None else distribution.sample(noise), carry
 
-    def _side(self, name: str, params: Any, obs: Tensor) -> Tensor:
-        """The output [B, ...] of "actor" or "critic" alone."""
-        part = {n.removeprefix(f"{name}."): p for n, p in params.items() if n.startswith(f"{name}.")}
-        return call(getattr(self.net, name), part, {}, see(obs, self.lanes.execution.dtype))[0]
+    def _call(self, params: Any, obs: Tensor, side: str = "both") -> Any:
+        """What actor and critic, or one of them, say of observations [B, ...]."""
+        return call(self.net, params, {}, see(obs, self.lanes.execution.dtype), side)[0]
 
     def _update_of_one(
         self, params: Any, opt: Any, alive: Tensor, hyper: dict[str, Tensor], rollout: Rollout, used: Tensor
@@ -195,20 +175,20 @@ class A2C(Learner):
         """Advantages of a rollout [T, N, ...], gradient, clipping, step; a lane that has ended stays as it is."""
         config, lead = self.lanes.config, rollout.reward.shape
         flat = Rollout(*(t.flatten(0, 1) for t in rollout))
-        next_value = self._side("critic", params, flat.next_obs).view(lead)
+        next_value = self._call(params, flat.next_obs, "critic").view(lead)
 
         def loss(params: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            (raw, value), _ = call(self.net, params, {}, see(flat.obs, self.lanes.execution.dtype))
+            raw, value = self._call(params, flat.obs)
             old = value.detach()
             advantage = gae(rollout, old.view(lead), next_value, hyper["gamma"], hyper["gae_lambda"]).flatten()
             target = advantage + old
-            if config.normalise_advantages:
+            if config.normalise_advantage:
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
             distribution = self.spec.action.distribution(raw, flat.mask)
             return a2c_loss(distribution, flat.action, advantage, value, target, hyper["ent_coef"], hyper["vf_coef"])
 
         grads, (_, log) = grad_and_value(loss, has_aux=True)(params)
-        grads, log["grad_norm"] = clip_by_global_norm(grads, hyper["max_grad_norm"])
+        grads, log["grad_norm"] = clip_by_global_norm(held(grads, self.held), hyper["max_grad_norm"])
         lr = SCHEDULES[config.lr_schedule](hyper["lr"], used)
         after = self.optimiser.step(params, grads, opt, lr, eps=hyper["eps"])
         params, opt = keep(alive, after, (params, opt))

@@ -1,7 +1,7 @@
 """PPO (Schulman et al. 2017, arXiv:1707.06347) for agents with a memory: an LSTM (Hochreiter & Schmidhuber 1997) or a
 GRU (Cho et al. 2014) that is carried through an episode.
 
-In the order collect, targets, update, log. Everything below `RecurrentPPO.advance` is a function of ONE trial.
+In the order collect, targets, update, log. Everything below `RecurrentPPO.work` is a function of ONE trial.
 
 Legend: T steps, N environments, M environments of a minibatch, K lanes (outermost, seen in `RecurrentPPO` only). Memory
 is a dict of tensors [N, depth, H]; "reset" marks the first step of an episode.
@@ -22,27 +22,29 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from agents.envs import EnvConfig, make_environments
+from agents.envs import EnvConfig, evaluated, make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
+from agents.networks import deployed
+from agents.ppo import Batch, ppo_loss
 from agents.returns import gae, mean_return
-from harness.blocks import check_builds, encoder_config
+from harness.blocks import encoder_config
 from harness.learner import Lanes, Learner, Metrics, State
 from harness.spec import PerLaneFloat, Score
-from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.recurrent_actor_critic import memory_shapes
 from nets.registry import build
 from nets.schedules import SCHEDULES
+from nets.transfer import encoder_parameters, held
 
-__all__ = ["RecurrentPPO", "RecurrentPPOConfig", "clipped_loss"]
+__all__ = ["RecurrentPPO", "RecurrentPPOConfig", "first_steps"]
 
-HYPER = ("lr", "gamma", "gae_lambda", "clip", "target_kl", "ent_coef", "vf_coef", "max_grad_norm")
-LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
+HYPER = ("lr", "gamma", "gae_lambda", "clip", "clip_value", "target_kl", "ent_coef", "vf_coef", "max_grad_norm")
+LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps_taken")
 
 if TYPE_CHECKING:
     Encoder = Any
@@ -71,11 +73,12 @@ class RecurrentPPOConfig(EnvConfig):
     clip_schedule: Literal["linear", "constant"] = Field(
         "linear", description="linear: falls to 0 at the last step"
     )
+    clip_value: PerLaneFloat = Field(0.0, ge=0, description="largest useful change of a value; 0 does not clip")
     target_kl: PerLaneFloat = Field(
-        0.0, ge=0, description="a rollout's updates end where the divergence exceeds 1.5 times this; 0 never ends them"
+        0.0, ge=0, description="a trial whose policy has moved 1.5 times so far learns no more from a rollout; 0: never"
     )
     ent_coef: PerLaneFloat = Field(0.0, ge=0, description="weight of the entropy bonus")
-    vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value loss")
+    vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value's mean squared error")
     max_grad_norm: PerLaneFloat = Field(0.5, gt=0, description="largest global norm of a gradient")
     encoder: Encoder | None = Field(
         None, description="encoder before the cells, its kind and its fields; none: observations as they are"
@@ -88,34 +91,33 @@ class RecurrentPPOConfig(EnvConfig):
         (64,), description="widths of the hidden layers between cells and heads"
     )
     activation: str = Field("relu", description="activation between those layers, a name in nets.activations")
-    init: Literal["torch", "orthogonal"] = Field("torch", description="initialisation of those layers")
-
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"unknown activation; known: {', '.join(sorted(ACTIVATIONS))}")
-        return name
+    init: Literal["torch", "orthogonal"] = Field("torch", description="initialisation of those layers and the heads")
+    log_std_init: float = Field(
+        0.0, description="logarithm of the standard deviation of continuous actions at the start"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> RecurrentPPOConfig:
         if self.n_envs % self.minibatches:
             raise ValueError(f"n_envs = {self.n_envs} is not a multiple of minibatches = {self.minibatches}")
-        if self.encoder is not None:
-            try:
-                check_builds(self.encoder, self.env_spec.obs_shape, None)
-            except ValueError as error:
-                raise ValueError(f"encoder: {error}") from None
+        spec = self.env_spec
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                build(self.network, spec.obs_shape, spec.action.head["out_features"])
+        except ValueError as error:
+            raise ValueError(f"network: {error}") from None
         return self
 
     @property
     def network(self) -> dict[str, Any]:
         """The configuration of actor and critic, as `nets.registry.build` takes it."""
+        head = self.env_spec.action.head["kind"]
+        policy = {"kind": head, "init": self.init, **({"log_std": self.log_std_init} if head == "gaussian" else {})}
         fields = ("cell", "memory_features", "depth", "shared", "hidden_features", "activation", "init")
         return {
             "kind": "recurrent-actor-critic",
             "encoder": None if self.encoder is None else self.encoder.model_dump(),
-            "policy": self.env_spec.action.head["kind"],
+            "policy": policy,
             **{name: getattr(self, name) for name in fields},
         }
 
@@ -139,16 +141,17 @@ class RecurrentPPOConfig(EnvConfig):
         return self.budget / self.chunk * (fixed + 1e-5 * self.epochs * self.chunk * lanes)
 
 
-class Batch(NamedTuple):
-    """One rollout with its targets: tensors [N, T, ...], and the memory [N, ...] before it (one trial)."""
+class Sequences(NamedTuple):
+    """One rollout with its targets as sequences of N environments, or of the M of a minibatch (one trial).
 
-    obs: Tensor
-    mask: Tensor
-    action: Tensor
+    Attributes:
+        rows: tensors [N, T, ...].
+        reset: bool [N, T], the first step of an episode.
+        memory: before the first step, [N, depth, H] each.
+    """
+
+    rows: Batch
     reset: Tensor
-    log_prob: Tensor
-    advantage: Tensor
-    target: Tensor
     memory: dict[str, Tensor]
 
 
@@ -164,7 +167,8 @@ class RecurrentPPO(Learner):
         config, each, k = lanes.config, lanes.execution.each, len(lanes)
         self.lanes, self.chunk, self.spec = lanes, config.chunk, config.env_spec
         self.build = lambda: build(config.network, self.spec.obs_shape, self.spec.action.head["out_features"])
-        self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("recurrent-ppo/init"))
+        self.net, params, _ = lanes.stack(self.build, "recurrent-ppo/init")
+        self.held = encoder_parameters(params) if config.freeze_encoder else frozenset()
         self.hyper = {name: lanes.per_lane(name) for name in HYPER}
         memory = memory_shapes(config.cell, config.depth, config.memory_features, config.shared)
         self.envs = make_environments(self._act, lanes, config.n_steps, carry=memory, gamma=self.hyper["gamma"])
@@ -189,11 +193,12 @@ class RecurrentPPO(Learner):
         batch = self._targets(state["params"], self.hyper, rollout, memory)
         # update
         used = self.lanes.execution.tensor(np.float64(progress / config.budget))
-        trained, going = (state["params"], state["adam"]), state["alive"]
+        learning = state["alive"]
         for index in self._minibatches(progress):
-            trained, going, log = self._update(*trained, going, self.hyper, batch, index, used)
+            state["params"], state["adam"], learning, log = self._update(
+                state["params"], state["adam"], learning, self.hyper, batch, index, used
+            )
             logs.append(log)
-        state["params"], state["adam"] = trained
         # log
         state["progress"] = state["progress"] + self.chunk
         state["return"] = mean_return(rollout, state["return"])
@@ -202,15 +207,11 @@ class RecurrentPPO(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes], and of sampled ones where they are asked for."""
-        config, at = self.lanes.config, (state["params"], state["envs"], int(state["progress"][0]))
-        scores = {"return": self.envs.evaluate(*at, config.eval_episodes)}
-        if config.eval_sampled_episodes:
-            scores["sampled_return"] = self.envs.evaluate(*at, config.eval_sampled_episodes, sampled=True)
-        return scores
+        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], int(state["progress"][0]))
 
     def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic."""
-        return module_of(self.build, state["params"], {}, lane)
+        """The lane's actor and critic, for raw observations."""
+        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
@@ -245,7 +246,7 @@ class RecurrentPPO(Learner):
         distribution = self.spec.action.distribution(raw, mask)
         return distribution.mode() if noise is None else distribution.sample(noise), carry
 
-    def _targets_of_one(self, params: Any, hyper: dict[str, Tensor], rollout: Rollout, before: Any) -> Batch:
+    def _targets_of_one(self, params: Any, hyper: dict[str, Tensor], rollout: Rollout, before: Any) -> Sequences:
         """Values, advantages and log-probabilities of a rollout [T, N, ...], step by step from the memory before it."""
         reset, rows, memory = first_steps(rollout), [], before
         for obs, begins in zip(rollout.obs.unbind(), reset.unbind(), strict=True):
@@ -258,65 +259,36 @@ class RecurrentPPO(Learner):
         next_value = self._call(params, rollout.next_obs.flatten(0, 1), after)[1].view_as(value)
         advantage = gae(rollout, value, next_value, hyper["gamma"], hyper["gae_lambda"])
         log_prob = self.spec.action.distribution(raw, rollout.mask).log_prob(rollout.action)
-        known = (rollout.obs, rollout.mask, rollout.action, reset, log_prob, advantage, advantage + value)
-        return Batch(*(t.transpose(0, 1) for t in known), before)
+        known = (rollout.obs, rollout.mask, rollout.action, log_prob, value, advantage, advantage + value)
+        return Sequences(Batch(*(t.transpose(0, 1) for t in known)), reset.t(), before)
 
     def _update_of_one(
-        self, params: Any, opt: Any, going: Tensor, hyper: Any, batch: Batch, index: Tensor, used: Tensor
-    ) -> tuple[Any, Tensor, Tensor]:
-        """One minibatch of sequences [M, T]: loss, gradient, clipping, Adam; what does not go on stays as it is."""
+        self, params: Any, opt: Any, learning: Tensor, hyper: Any, batch: Sequences, index: Tensor, used: Tensor
+    ) -> tuple[Any, Any, Tensor, Tensor]:
+        """One minibatch of sequences: loss, gradient, clipping, Adam; a lane that ended, or learns no more, stays."""
         config = self.lanes.config
         lr = SCHEDULES[config.lr_schedule](hyper["lr"], used)
         clip = SCHEDULES[config.clip_schedule](hyper["clip"], used)
-        minibatch = Batch(*(t[index] for t in batch[:-1]), {n: m[index] for n, m in batch.memory.items()})
+        rows, reset = Batch(*(t[index] for t in batch.rows)), batch.reset[index]
+        memory = {name: m[index] for name, m in batch.memory.items()}
+        advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
 
         def loss(params: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            raw, value, _ = self._call(params, minibatch.obs, minibatch.memory, minibatch.reset)
-            distribution = self.spec.action.distribution(raw, minibatch.mask)
-            return clipped_loss(distribution, value, minibatch, clip, hyper["ent_coef"], hyper["vf_coef"])
+            raw, value, _ = self._call(params, rows.obs, memory, reset)
+            policy = self.spec.action.distribution(raw, rows.mask)
+            log_prob, entropy = policy.log_prob(rows.action), policy.entropy().mean()
+            coefficients = (hyper["clip_value"], hyper["ent_coef"], hyper["vf_coef"])
+            return ppo_loss(log_prob, entropy, value, rows._replace(advantage=advantage), clip, *coefficients)
 
         grads, (_, log) = grad_and_value(loss, has_aux=True)(params)
-        grads, log["grad_norm"] = clip_by_global_norm(grads, hyper["max_grad_norm"])
-        far = (hyper["target_kl"] > 0) & (log["kl"] > 1.5 * hyper["target_kl"])  # before the step, as in SB3
-        going = going & ~far
-        trained = keep(going, adam(params, grads, opt, lr, eps=1e-5), (params, opt))
-        return trained, going, torch.stack([log[name] for name in LOGGED])
+        grads, log["grad_norm"] = clip_by_global_norm(held(grads, self.held), hyper["max_grad_norm"])
+        learning = learning & ~((hyper["target_kl"] > 0) & (log["kl"] > 1.5 * hyper["target_kl"]))
+        params, opt = keep(learning, adam(params, grads, opt, lr, eps=1e-5), (params, opt))
+        log["steps_taken"] = learning.to(lr.dtype)
+        return params, opt, learning, torch.stack([log[name] for name in LOGGED])
 
 
 def first_steps(rollout: Rollout) -> Tensor:
     """bool [T, N]: steps right after an episode's last; at the first step the memory has been emptied already."""
     done = rollout.terminated | rollout.truncated
     return torch.cat([torch.zeros_like(done[:1]), done[:-1]])
-
-
-def clipped_loss(
-    distribution: Any, value: Tensor, batch: Batch, clip: Tensor, ent_coef: Any, vf_coef: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The clipped objective, equation 9 of the paper, as a loss; advantages are normalised over the minibatch.
-
-    Args:
-        distribution: of actions [M, T, ...].
-        value: [M, T].
-        batch: the minibatch.
-        clip: epsilon of equation 7, 0-dim.
-        ent_coef: c2 of equation 9.
-        vf_coef: c1 of equation 9.
-
-    Returns:
-        (loss, {"policy_loss", "value_loss", "entropy", "kl", "clip_fraction"}), all 0-dim.
-    """
-    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-    log_ratio = distribution.log_prob(batch.action) - batch.log_prob
-    ratio = log_ratio.exp()
-    clipped = torch.minimum(torch.maximum(ratio, 1 - clip), 1 + clip)
-    policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()  # equation 7
-    value_loss = (value - batch.target).square().mean()  # stable-baselines3 takes no half
-    entropy = distribution.entropy().mean()
-    log = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "kl": (ratio - 1 - log_ratio).mean(),  # Schulman 2020, joschu.net/blog/kl-approx.html, k3
-        "clip_fraction": ((ratio - 1).abs() > clip).to(ratio.dtype).mean(),
-    }
-    return policy_loss + vf_coef * value_loss - ent_coef * entropy, log

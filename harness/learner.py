@@ -44,6 +44,9 @@ BUILTIN: dict[str, str] = {
     "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
     "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
+    "dqn": "agents.dqn:DQN",
+    "sac": "agents.sac:SAC",
+    "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
@@ -146,6 +149,8 @@ class Learner:
     score: ClassVar[Score]
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
+
+    rings: ClassVar[Mapping[str, str]] = {}  # ring buffers in the state that are saved step by step: harness.rings
 
     paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
 

@@ -51,7 +51,7 @@ class ActorCritic(nn.Module):
             self.actor, self.critic = (build(encoder or MLP, in_shape, head) for head in heads)
 
     def forward(self, obs: Tensor, side: Literal["both", "actor", "critic"] = "both") -> Any:
-        """Observations [B, *in_shape] to (what the policy's distribution takes [B, ...], values [B]), or one of them."""
+        """Observations [B, *in_shape] to (what the policy's distribution takes [B, ...], values [B]), or one."""
         features = self.encoder(obs)
         if side == "actor":
             return self.actor(features)

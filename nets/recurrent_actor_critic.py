@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nets.mlp import Init
-from nets.recurrent import Cell, Recurrent
+from nets.recurrent import Cell, Recurrent, State
 from nets.registry import build, register
 
 __all__ = ["Memory", "RecurrentActorCritic", "memory_shapes"]
@@ -44,21 +44,24 @@ class Side(nn.Module):
         depth: int,
     ) -> None:
         super().__init__()
-        self.encoder: Any = nn.Flatten() if encoder is None else build(encoder, in_shape)
-        width = math.prod(in_shape) if encoder is None else self.encoder.out_features
+        self.encoder = nn.Flatten() if encoder is None else build(encoder, in_shape)
+        width: Any = math.prod(in_shape) if encoder is None else self.encoder.out_features
         self.cells = Recurrent(width, memory_features, cell, depth)
 
     def forward(
         self, obs: Tensor, state: tuple[Tensor, ...] | None, reset: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(features [B, T, H], state after) of observations [B, T, *in_shape]; every part of a state is [B, depth, H]."""
+        """Observations [B, T, *in_shape] to (features [B, T, H], state after them, each part [B, depth, H])."""
         seen = self.encoder(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        before = None if state is None else tuple(part.transpose(0, 1) for part in state)
-        if before is not None and len(before) == 1:
-            (before,) = before  # type: ignore[assignment]  # as torch has it: h alone, or (h, c)
-        features, after = self.cells(seen, before, reset)
+        before = None if state is None else [part.transpose(0, 1) for part in state]
+        features, after = self.cells(seen, before if before is None else _as_torch(before), reset)
         parts = (after,) if isinstance(after, Tensor) else after
         return features, tuple(part.transpose(0, 1) for part in parts)
+
+
+def _as_torch(parts: list[Tensor]) -> State:
+    """h alone, or (h, c) of an LSTM."""
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
 @register("recurrent-actor-critic", role="model")
@@ -74,8 +77,8 @@ class RecurrentActorCritic(nn.Module):
         depth: layers of cells.
         hidden_features: widths of the hidden layers between cells and heads; empty: none.
         activation: between those layers, a name in `nets.activations`.
-        init: of those layers, see `nets.mlp.init_linear`.
-        policy: the policy's head: its kind, or a configuration.
+        init: of those layers and of the value's head, see `nets.mlp.init_linear`.
+        policy: the kind of the policy's head, or {"kind": ..., and its fields}.
         shared: whether policy and value share the encoder and the cells.
     """
 
@@ -90,7 +93,7 @@ class RecurrentActorCritic(nn.Module):
         hidden_features: tuple[int, ...] = (64,),
         activation: str = "tanh",
         init: Init = "orthogonal",
-        policy: str = "categorical",
+        policy: str | Mapping[str, Any] = "categorical",
         shared: bool = False,
     ) -> None:
         super().__init__()
@@ -98,9 +101,9 @@ class RecurrentActorCritic(nn.Module):
         self.memory = memory_shapes(cell, depth, memory_features, shared)
         sides = ("both",) if shared else ("actor", "critic")
         self.sides = nn.ModuleDict({s: Side(in_shape, encoder, cell, memory_features, depth) for s in sides})
-        value = {"kind": "linear", "out_features": 1, "init": "orthogonal"}
+        fields = {"kind": policy} if isinstance(policy, str) else dict(policy)
         layers = {"kind": "mlp", "hidden_features": hidden_features, "activation": activation, "init": init}
-        heads = ({"kind": policy, "out_features": out_features}, value)
+        heads = {**fields, "out_features": out_features}, {"kind": "linear", "out_features": 1, "init": init}
         self.policy, self.value = (
             build(layers, memory_features, head) if hidden_features else build({**head, "in_features": memory_features})
             for head in heads
@@ -121,7 +124,8 @@ class RecurrentActorCritic(nn.Module):
         """
         single = obs.dim() == self.axes + 1
         obs = obs.unsqueeze(1) if single else obs
-        features, after = [], {}
+        features: list[Tensor] = []
+        after: dict[str, Tensor] = {}
         for name, side in self.sides.items():
             names = [n for n in self.memory if n.startswith(name)]
             seen, state = side(obs, None if memory is None else tuple(memory[n] for n in names), reset)
