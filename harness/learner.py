@@ -41,7 +41,9 @@ State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": 
 Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
+    "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
+    "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
     "dqn": "agents.dqn:DQN",
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
