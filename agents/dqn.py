@@ -24,8 +24,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from agents.envs import EnvConfig, make_environments
+from agents.envs import EnvConfig, evaluated, make_environments
 from agents.envs.spaces import see
+from agents.networks import deployed
 from agents.priorities import Prioritised, Uniform
 from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
 from agents.returns import mean_return
@@ -217,18 +218,13 @@ class DQN(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of greedy episodes, and of episodes with the final epsilon, [K, episodes]."""
-        progress, config = int(state["progress"][0]), self.lanes.config
         acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
-        found = {"return": self.envs.evaluate(acting, state["envs"], progress, config.eval_episodes)}
-        if config.eval_sampled_episodes:
-            found["sampled_return"] = self.envs.evaluate(
-                acting, state["envs"], progress, config.eval_sampled_episodes, sampled=True
-            )
-        return found
+        return evaluated(self.envs, self.lanes.config, acting, state["envs"], int(state["progress"][0]))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's action values."""
-        return module_of(self.build, state["params"], {}, lane)
+        spec, norm = self.lanes.config.env_spec, state["envs"]["norm"]
+        return deployed(module_of(self.build, state["params"], {}, lane), spec, norm, lane)
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew: no return reaches across that."""
