@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from agents.envs.catalogue import spec_of
+from agents.envs.catalogue import spec_of, tensor_env
 from agents.envs.spaces import EnvSpec
 from harness.spec import TransferConfig
 
@@ -54,6 +54,12 @@ class EnvConfig(TransferConfig):
     def env_spec(self) -> EnvSpec:
         """What the environment looks like."""
         return spec_of(self.env, self.env_options, self.wrapped)
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that the environment shows."""
+        own = tensor_env(self.env, self.env_options, self.wrapped)
+        return own.data_sets if own else ()
 
     @property
     def chunk(self) -> int:
