@@ -59,6 +59,7 @@ class SAC(Learner):
     Config = SACConfig
     unit = "env_steps"
     score = Score("return", "max", worst=WORST)
+    rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""

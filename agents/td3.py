@@ -77,6 +77,7 @@ class TD3(Learner):
     Config = TD3Config
     unit = "env_steps"
     score = Score("return", "max", worst=WORST)
+    rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
