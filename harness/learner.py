@@ -42,6 +42,7 @@ Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
     "ppo": "agents.ppo:PPO",
+    "dqn": "agents.dqn:DQN",
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
@@ -146,6 +147,8 @@ class Learner:
     score: ClassVar[Score]
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
+
+    rings: ClassVar[Mapping[str, str]] = {}  # ring buffers in the state that are saved step by step: harness.rings
 
     paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
 

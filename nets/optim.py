@@ -18,6 +18,7 @@ whatever its gradient and the weight decay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -201,8 +202,8 @@ def adam(
         (parameters, state) after the step; a NaN in a gradient makes that parameter NaN.
     """
     count = state["count"] + 1
-    step = lr / (1 - beta1**count)
-    root = torch.rsqrt(1 - beta2**count)
+    step = lr / (1 - _power(beta1, count))
+    root = torch.rsqrt(1 - _power(beta2, count))
     shrink = 1 - lr * weight_decay
     mean, square, after = {}, {}, {}
     for name, p in params.items():
@@ -258,6 +259,13 @@ def clip_by_value(grads: Params, limit: Coefficient) -> dict[str, Tensor]:
 def _factor(scale: Scale, name: str) -> Coefficient | None:
     """The factor of a parameter's learning rate; None where it has none."""
     return None if scale is None else scale.get(name)
+
+
+def _power(beta: Coefficient, count: Tensor) -> Tensor:
+    """beta^count, as an exponential: TorchInductor would compute a power anew for every few parameters."""
+    if isinstance(beta, Tensor):
+        return torch.exp(count * beta.log())
+    return torch.exp(count * (math.log(beta) if beta else -math.inf))
 
 
 def _scaled(lr: Coefficient, factor: Coefficient | None) -> Coefficient:
