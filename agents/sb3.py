@@ -290,7 +290,7 @@ def _check_builds(config: SB3Config) -> None:
         envs = _environments(config)
         try:
             if config.algorithm.masks and not is_masking_supported(envs):
-                raise ValueError(f"env: '{config.env}' gives no action masks, which {config.algo} needs; PPO needs none")
+                raise ValueError(f"env: '{config.env}' gives no action masks, which {config.algo} needs; take PPO")
             _agent(config, envs, "cpu", None, **tiny)
         except (AssertionError, AttributeError, NotImplementedError, TypeError) as error:
             raise ValueError(f"stable-baselines3's {config.algo} does not take this: {error}") from None

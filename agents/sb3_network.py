@@ -30,8 +30,8 @@ class EncoderExtractor(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Box, encoder: Mapping[str, Any]) -> None:
         assert observation_space.shape is not None
-        net = build(encoder, observation_space.shape)
-        super().__init__(observation_space, int(net.out_features))
+        net: Any = build(encoder, observation_space.shape)
+        super().__init__(observation_space, net.out_features)
         self.encoder = net
 
     def forward(self, observations: Tensor) -> Tensor:

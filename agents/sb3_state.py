@@ -67,13 +67,12 @@ def take_state(model: BaseAlgorithm, tree: dict[str, Any]) -> None:
         _take_moments(moments, tree["moments"])
 
 
-def restart(model: BaseAlgorithm, seed: int) -> None:
+def restart(model: Any, seed: int) -> None:
     """Begins anew, from a seed, what cannot be saved: the global generators, the environments, their episodes."""
     model.set_random_seed(seed)
     if isinstance(buffer := getattr(model, "replay_buffer", None), NStepReplayBuffer):
         buffer.timeouts[buffer.pos - 1] = 1 - buffer.dones[buffer.pos - 1]  # no return reaches into the next episode
-    assert model.env is not None
-    model._last_obs = model.env.reset()  # type: ignore[assignment]
+    model._last_obs = model.env.reset()
     model._last_episode_starts = np.ones(model.env.num_envs, dtype=bool)
     moments = model.get_vec_normalize_env()
     if moments is not None:
@@ -81,7 +80,7 @@ def restart(model: BaseAlgorithm, seed: int) -> None:
     if model.action_noise is not None:
         model.action_noise.reset()
     memory = getattr(model, "_last_lstm_states", None)
-    if memory is not None:
+    if memory is not None:  # RecurrentPPO
         model._last_lstm_states = type(memory)(*(tuple(map(torch.zeros_like, m)) for m in memory))
 
 
