@@ -50,6 +50,7 @@ BUILTIN: dict[str, str] = {
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
+    "sb3": "agents.sb3:SB3",
 }
 
 
