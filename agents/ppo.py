@@ -22,9 +22,10 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from agents.envs import EnvConfig, make_environments
+from agents.envs.render import episode_media
 from agents.envs.transition import Rollout
 from agents.returns import gae, mean_return
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
 from nets.activations import ACTIVATIONS
 from nets.lanes import Work, call, grad_and_value, keep, module_of
@@ -188,6 +189,10 @@ class PPO(Learner):
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic."""
         return module_of(self.build, state["params"], {}, lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """An episode."""
+        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

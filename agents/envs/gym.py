@@ -19,9 +19,10 @@ from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
 from agents.envs.normalising import Normalising
+from agents.envs.render import Episode, film
 from agents.envs.spaces import ActionSpace, EnvSpec, Fit, box, discrete, multi_binary, multi_discrete
 from agents.envs.transition import Policy, Rollout
-from harness.learner import Lanes
+from harness.learner import Lanes, tree_map
 from harness.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -173,6 +174,21 @@ class GymEnvironments:
         for env in (e for row in envs for e in row):
             env.close()
         return self.lanes.execution.tensor(np.concatenate(waves, axis=1))
+
+    def record(self, params: Any, state: dict[str, Any], lane: int, progress: int) -> Episode | None:
+        """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
+        params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
+        carry = {n: c[lane, :1] * 0 for n, c in state["carry"].items()}
+
+        def act(obs: np.ndarray) -> Any:
+            nonlocal carry
+            seen = self.normalising.frozen(norm, self._tensor(obs[None]))
+            action, carry = self.policy(params, carry, seen, self._mask(seen[None])[0], None)
+            return self._for_env(action)[0]
+
+        options = {**self.config.env_options, "render_mode": "rgb_array"}
+        seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
+        return film(lambda: make_gym(self.config.env, options, self.config.wrapped), act, seed)
 
     def _episodes(
         self, params: Any, norm: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int
