@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from agents.envs import EnvConfig, make_environments
 from agents.envs.render import episode_media
+from agents.envs.scores import scored
 from agents.envs.transition import Rollout
 from agents.returns import gae, mean_return
 from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
@@ -184,7 +185,7 @@ class PPO(Learner):
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, [K, episodes]."""
         progress, episodes = int(state["progress"][0]), self.lanes.config.eval_episodes
-        return {"return": self.envs.evaluate(state["params"], state["envs"], progress, episodes)}
+        return scored(self.lanes.config, self.envs.evaluate(state["params"], state["envs"], progress, episodes))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic."""

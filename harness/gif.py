@@ -10,7 +10,7 @@ from PIL import Image
 __all__ = ["gif", "still"]
 
 MOST_FRAMES = 200
-SIZES = ((320, 1), (240, 1), (240, 2), (160, 2), (160, 4), (160, 8))  # (width, frames a kept one): the first small enough
+SIZES = ((320, 1), (240, 1), (240, 2), (160, 2), (160, 4), (160, 8))  # (width, 1 of so many frames), tried in turn
 SMALL_ENOUGH = 300_000
 COLOURS = 64
 SAMPLED = 16  # frames from which the palette is taken
@@ -54,7 +54,7 @@ def _narrowed(frame: Image.Image, width: int) -> Image.Image:
 
 
 def _encoded(frames: list[Image.Image], seconds: float) -> bytes:
-    """GIF of frames that each stay for so many seconds (GIF counts hundredths; browsers slow down what is below two)."""
+    """GIF of frames that each stay for so many seconds: whole hundredths, at least two, or browsers slow it down."""
     palette = _palette(frames)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     shown = max(20, 10 * round(100 * seconds))  # milliseconds

@@ -67,8 +67,9 @@ class Media:
     """Something to look at: written to the run folder, shown on the page and in W&B.
 
     Attributes:
-        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "video" (data: uint8 [T, H, W] or [T, H, W, 3]), "points" (data:
-            float [N, 2] samples, `reference` the real ones [M, 2]) or "matrix" (data: [R, C] counts, rows are the truth).
+        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "video" (data: uint8 [T, H, W] or [T, H, W, 3]), "points"
+            (data: float [N, 2] samples, `reference` the real ones [M, 2]) or "matrix" (data: [R, C] counts, rows are
+            the truth).
         data: the array.
         reference: for "points", the data's own points; for "image", real images beside the samples.
         labels: names of rows and columns of a matrix.

@@ -29,6 +29,7 @@ GRID_FPS = 8.0
 GRID_PIXELS = 200
 # Gymnasium's pictures of ours: the attribute that holds the state has the components of our "physics"
 CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 EMPTY = (24, 28, 36)
 COLOURS = (  # one a channel
     (94, 160, 255), (255, 176, 59), (95, 211, 141), (240, 98, 146), (186, 142, 255), (255, 241, 118), (120, 220, 232),
@@ -174,7 +175,7 @@ def _fps(env: gymnasium.Env) -> float:
 
 def _attempted(action: Callable[[], Any], what: str) -> Any:
     """What the action gives, or None where it fails: renderers lack displays, drivers and packages in many ways."""
-    for name, value in (("SDL_VIDEODRIVER", "dummy"), ("SDL_AUDIODRIVER", "dummy"), ("PYGAME_HIDE_SUPPORT_PROMPT", "1")):
+    for name, value in HEADLESS.items():
         os.environ.setdefault(name, value)
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")

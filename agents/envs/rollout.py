@@ -130,8 +130,8 @@ class TensorEnvironments:
         params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
         noise = self.lanes.noise("env/record", progress, (1, *self.env.reset_shape), "uniform")[lane]
         _, steps = self._noise("env/record", progress, self.env.max_steps, 1)
-        env, carry, total, running = self.env.reset(noise), self._no_carry(noise, 1), noise.new_zeros(1), noise.new_ones(1)
-        states = []
+        env, carry = self.env.reset(noise), self._no_carry(noise, 1)
+        total, running, states = noise.new_zeros(1), noise.new_ones(1), []
         while running.any():
             states.append(tree_map(lambda t: t[0], env))
             env, carry, total, running = self._evaluated_step(
