@@ -141,7 +141,7 @@ class PPO(Learner):
         spec = config.env_spec
         self.obs_rank = len(spec.obs_shape)
         self.build = lambda: build(config.network, spec.obs_shape, spec.action.counts[0])
-        self.net, params, _ = lanes.execution.stack(self.build, lanes.init_seeds("ppo/init"))
+        self.net, params, _ = lanes.stack(self.build, "ppo/init")
         self.envs = make_environments(self._act, lanes, config.n_steps)
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))

@@ -182,6 +182,10 @@ class GAN(Learner):
         """The average generator: noise [B, Z] to rows [B, *row] (images with pixels in [-1, 1])."""
         return module_of(self._generator, state["params"]["ema"], {}, lane)
 
+    def companions(self, state: State, lane: int) -> dict[str, nn.Module]:
+        """The discriminator, whose encoder can be handed on: rows [B, *row] (images in [-1, 1]) to logits [B, 1]."""
+        return {"discriminator": module_of(self._discriminator, state["params"]["d"], {}, lane)}
+
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Rows of the average generator beside held-out ones."""
         count = 1000 if self.card.kind == "points" else 64

@@ -22,6 +22,7 @@ from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
 from harness.outcome import Outcome, Plan
+from harness.parents import check_parents, divide
 from harness.planning import expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
 from harness.spec import Trial
@@ -85,16 +86,19 @@ class Driver:
 
     def plan(self) -> Plan:
         """What is due now; reads the ledger and writes nothing."""
-        known = self.ledger.find(t.id for t in self.experiment.trials)
-        state = {i: row["state"] for i, row in known.items()}
+        state = self._states()
+        check_parents(self.experiment.trials, state, str(self.experiment.path))
         done = [t for t in self.experiment.trials if self._is_done(state.get(t.id))]
         failed = [t for t in self.experiment.trials if state.get(t.id) == "failed" and not self._retry_failed]
         settled = {t.id for t in (*done, *failed)}
         due = [t for t in self.experiment.trials if t.id not in settled]
         rates = self.ledger.rates()
-        planned = plan_cohorts(due, self._slots_wanted(due), rates)
-        cohorts = [(tuple(c), expected_seconds(c, rates)) for c in planned]
+        cohorts = [(tuple(c), expected_seconds(c, rates)) for c in plan_cohorts(due, self._slots_wanted(due), rates)]
         return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts))
+
+    def _states(self) -> dict[str, str]:
+        wanted = {i for t in self.experiment.trials for i in (t.id, *t.parents)}
+        return {i: row["state"] for i, row in self.ledger.find(wanted).items()}
 
     @staticmethod
     def _is_done(state: str | None) -> bool:
@@ -114,8 +118,7 @@ class Driver:
 
     def start_workers(self) -> None:
         """Starts workers ahead of time (they import torch meanwhile); `train` does it otherwise."""
-        due = self.plan().due
-        if due:
+        if due := self.plan().due:
             self._slots(due)
 
     def train(self) -> Outcome:
@@ -129,6 +132,9 @@ class Driver:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "experiment.yaml").write_text(self.experiment.text)
             self.ledger.register(name, self.experiment.trials, self._budgets())
+            if self._retry_failed:
+                self.ledger.set_trials([t.id for t in self.plan().due], state="planned")
+                self._retry_failed = False
             try:
                 self._train_due()
             finally:
@@ -161,11 +167,13 @@ class Driver:
             due = self.plan().due
             if not due:
                 return
-            mine = set(self.ledger.claim(self.experiment.name, [t.id for t in due]))
+            ready, orphans = divide(due, self._states())
+            for trial, why in orphans:
+                self._fail_trial(trial, "", 0, why, why)
+            mine = set(self.ledger.claim(self.experiment.name, [t.id for t in ready]))
             if mine:
-                self._round([t for t in due if t.id in mine])
-                self._retry_failed = False
-            else:
+                self._round([t for t in ready if t.id in mine])
+            elif not orphans:
                 self._emit(note_event(f"{len(due)} trials are being trained by another experiment: waiting"))
                 time.sleep(2.0)
 
@@ -259,12 +267,11 @@ class Driver:
             self.ledger.set_cohort(cohort.id, mode=report.mode)
         for trial_id, size in report.committed.items():
             self._tracker.commit(trial_id, size)
-        score = learner_class(cohort.trials[0].learner).score_of(config_of(cohort.trials[0]))
-        decision = rules.decide(report, cohort.trials, score)
+        first = cohort.trials[0]
+        decision = rules.decide(report, cohort.trials, learner_class(first.learner).score_of(config_of(first)))
         if self._stop_at is not None:
             decision = Decision(end=decision.end, stop=True)
-        rows: list[tuple[str | None, str, str]]
-        rows = [(cohort.trials[k].id, state, reason) for k, (state, reason) in decision.end.items()]
+        rows: list[Any] = [(cohort.trials[k].id, *ending) for k, ending in decision.end.items()]
         if decision.stop:
             rows.append((None, "stop", "asked to stop"))
         if rows:
@@ -357,15 +364,17 @@ class Driver:
         return out
 
     def _fail(self, cohort: Cohort, lanes: list[int], reason: str, traceback: str) -> None:
+        cohort.ended.update(lanes)
         for lane in lanes:
-            trial = cohort.trials[lane]
-            cohort.ended.add(lane)
-            RunFolder(self.root, trial).failed(traceback)
-            self.ledger.decide(cohort.id, [(trial.id, "failed", reason)], cohort.progress)
-            self.ledger.set_trials([trial.id], state="failed", reason=reason)
-            result = {"trial": trial.id, "state": "failed", "reason": reason, "score": {"name": None, "value": None}}
-            self._tracker.close(trial.id, result)
-            self._emit(trial_event(trial, "failed", None, None, reason))
+            self._fail_trial(cohort.trials[lane], cohort.id, cohort.progress, reason, traceback)
+
+    def _fail_trial(self, trial: Trial, cohort: str, progress: int, reason: str, traceback: str) -> None:
+        RunFolder(self.root, trial).failed(traceback)
+        self.ledger.decide(cohort, [(trial.id, "failed", reason)], progress)
+        self.ledger.set_trials([trial.id], state="failed", reason=reason)
+        result = {"trial": trial.id, "state": "failed", "reason": reason, "score": {"name": None, "value": None}}
+        self._tracker.close(trial.id, result)
+        self._emit(trial_event(trial, "failed", None, None, reason))
 
     def _mark(self, cohort: Cohort, state: str) -> None:
         self.ledger.set_trials([cohort.trials[k].id for k in cohort.alive], state=state)

@@ -120,7 +120,9 @@ def expand(spec: dict[str, Any], problems: Problems) -> list[Trial]:
         if entry and not problems.full:
             checked.append(_checked(head, entry, index, raw_entries[index], problems))
     problems.check()
-    trials = [trial for one in _labelled([c for c in checked if c]) for trial in _trials(one, problems)]
+    trials: list[Trial] = []
+    for one in _labelled([c for c in checked if c]):
+        trials.extend(_trials(one, trials, problems))
     problems.check()
     _check_unique(trials, problems)
     problems.check()
@@ -245,16 +247,17 @@ def _labelled(checked: list[_Checked]) -> list[tuple[_Checked, list[str]]]:
     return [(one, [next(labels) for _ in one.variants]) for one in checked]
 
 
-def _trials(labelled: tuple[_Checked, list[str]], problems: Problems) -> Iterator[Trial]:
+def _trials(labelled: tuple[_Checked, list[str]], above: Sequence[Trial], problems: Problems) -> Iterator[Trial]:
     checked, labels = labelled
     for variant, label in zip(checked.variants, labels, strict=True):
-        config = variant.config.model_dump(mode="json")
         try:
             data = _data_hashes(variant.config.data_sets)
-        except DataError as error:
+            parents = [_parents_of(variant.config, seed, above) for seed in checked.seeds]
+        except (DataError, ValueError) as error:
             problems.add(("trials", checked.index), str(error))
             return
-        for seed in checked.seeds:
+        for seed, found in zip(checked.seeds, parents, strict=True):
+            config = variant.config.model_dump(mode="json") | found
             key = trial_id(checked.entry.learner, checked.learner.version, config, seed, data)
             yield Trial(
                 id=key,
@@ -265,7 +268,28 @@ def _trials(labelled: tuple[_Checked, list[str]], problems: Problems) -> Iterato
                 label=label,
                 resources=checked.entry.resources,
                 entry=checked.index,
+                parents=tuple(found.values()) or variant.config.parents,
             )
+
+
+def _parents_of(config: LearnerConfig, seed: int, above: Sequence[Trial]) -> dict[str, str]:
+    """Fields that name an entry above ("trials.0") with the id of its trial of the same seed, or of its only one.
+
+    Raises:
+        ValueError: no entry above has that place, or it holds several trials of that seed, or none.
+    """
+    found = {}
+    for name in (n for n, value in config if isinstance(value, str) and value and value in config.parents):
+        value = getattr(config, name)
+        if not value.startswith("trials."):
+            continue
+        entry = [t for t in above if f"trials.{t.entry}" == value]
+        same = [t for t in entry if t.seed == seed] if len(entry) > 1 else entry
+        if len(same) != 1:
+            what = f"{len(same)} trials of seed {seed}" if entry else "no trials above this entry"
+            raise ValueError(f"{name}: {value} has {what}; name an entry above with one trial of every seed")
+        found[name] = same[0].id
+    return found
 
 
 def _data_hashes(names: Sequence[str]) -> dict[str, str]:

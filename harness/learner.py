@@ -93,11 +93,13 @@ class Lanes:
         configs: one resolved configuration a lane; they differ in PerLane fields only.
         seeds: one trial seed a lane.
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
+        encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
     """
 
     configs: tuple[Any, ...]
     seeds: tuple[int, ...]
     execution: Execution = field(default_factory=Execution)
+    encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -123,6 +125,14 @@ class Lanes:
         """Keys int64 [K, count] for the noise inside networks (`nets.lanes.call`)."""
         numbers = [g.integers(-(2**63), 2**63 - 1, count) for g in self.generators(purpose, progress)]
         return self.execution.tensor(np.stack(numbers))
+
+    def stack(self, build: Callable[[], nn.Module], purpose: str) -> tuple[nn.Module, Any, Any]:
+        """Networks of all lanes, as `Execution.stack`, with the encoders that their trials start from.
+
+        Raises:
+            ValueError: an encoder is not the network's own in every name and shape.
+        """
+        return self.execution.stack(build, self.init_seeds(purpose), self.encoders)
 
     def init_seeds(self, purpose: str) -> list[int]:
         """One seed a lane for initialising networks (`Execution.stack`)."""
@@ -180,6 +190,10 @@ class Learner:
         Here a learner starts anew, from (seed, progress), what cannot be saved (third-party environments), so that an
         interrupted run and an uninterrupted one see the same numbers. It may change `state`.
         """
+
+    def companions(self, state: State, lane: int) -> dict[str, nn.Module]:
+        """Optional: further networks to keep beside `network`, by name (a GAN's "discriminator")."""
+        return {}
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""

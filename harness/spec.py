@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LearnerConfig", "PerLane", "PerLaneFloat", "Resources", "Score", "Trial", "canonical", "trial_id"]
+__all__ = [
+    "LearnerConfig",
+    "PerLane",
+    "PerLaneFloat",
+    "Resources",
+    "Score",
+    "TransferConfig",
+    "Trial",
+    "canonical",
+    "trial_id",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,11 @@ class LearnerConfig(BaseModel):
         return ()
 
     @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the trials that must be done before this one starts."""
+        return ()
+
+    @property
     def seconds_per_progress(self) -> float:
         """A rough cost of one unit of progress of one lane on one CPU, for plans before anything was measured."""
         return 1e-4
@@ -68,6 +83,23 @@ class LearnerConfig(BaseModel):
         return tuple(
             name for name, info in cls.model_fields.items() if any(isinstance(m, PerLane) for m in info.metadata)
         )
+
+
+class TransferConfig(LearnerConfig):
+    """A learner whose network may start from the encoder of another trial, of whatever family."""
+
+    encoder_from: Annotated[str, PerLane()] = Field(
+        "",
+        pattern=r"^(|[0-9a-f]{16}|trials\.\d+)$",
+        description="trial whose encoder the network starts from: its id, or trials.N, an entry above in the same file"
+        " (the trial of the same seed)",
+    )
+    freeze_encoder: bool = Field(False, description="whether the encoder stays as it starts; only the rest is trained")
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The trial that gives the encoder."""
+        return (self.encoder_from,) if self.encoder_from else ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +134,7 @@ class Trial:
     label: str  # short, for people: the learner and what the grid varies, e.g. "classifier net.kind=cnn"
     resources: Resources = field(default_factory=Resources)
     entry: int = 0  # index in the experiment file's `trials`
+    parents: tuple[str, ...] = ()  # trials that must be done before this one starts
 
 
 def canonical(value: Any) -> str:

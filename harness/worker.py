@@ -23,6 +23,7 @@ from harness.learner import LaneError, Lanes, Learner, import_learner, progress_
 from harness.messages import Decision, Job, Report
 from harness.modes import choose
 from harness.pace import Pace
+from harness.parents import encoders_of
 from harness.runfolder import RunFolder, facts
 from nets.lanes import Execution, reset_compiler, resolve_device, use_compile_cache
 
@@ -115,7 +116,8 @@ class _CohortRun:
         resources = job.trials[0].resources
         device = resolve_device(resources.device)
         execution = Execution(device=device, dtype=getattr(torch, job.dtype))
-        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution)
+        encoders = encoders_of(Path(job.root), job.trials)
+        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, encoders)
         self.choice = choose(cls, lanes, resources.mode, Path(job.root) / "cache" / "modes", job.mode)
         if job.mode is None and not cls.foreign:
             self.notes.append(f"lanes run {self.choice.mode}: {self.choice.reason}")
@@ -329,6 +331,8 @@ class _CohortRun:
         sha256 = folder.network("final", final.state_dict())
         best = self.best.get(lane)
         folder.network("best", best["weights"] if best else final.state_dict())
+        for name, network in self.learner.companions(self.state, lane).items():
+            folder.network(name, network.state_dict())
         if state != "diverged":
             folder.media(self.learner.media(self.state, lane))
         self.committed[folder.trial.id] = folder.commit()

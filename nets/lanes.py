@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from nets.compiling import Compiled, has_compiler, reset_compiler, use_compile_cache
 from nets.noise import noise_from
+from nets.transfer import load_encoders
 
 __all__ = [
     "Execution",
@@ -70,18 +71,35 @@ class Execution:
         """A tree of tensors on the device, each with the type it has."""
         return pytree.tree_map(lambda t: t.to(self.device), tree)
 
-    def stack(self, build: Callable[[], nn.Module], seeds: Sequence[int]) -> tuple[nn.Module, Tree, Tree]:
+    def stack(
+        self,
+        build: Callable[[], nn.Module],
+        seeds: Sequence[int],
+        encoders: Sequence[Mapping[str, Tensor] | None] = (),
+    ) -> tuple[nn.Module, Tree, Tree]:
         """K networks, initialised one by one: lane k equals `build()` under `torch.manual_seed(seeds[k])`.
+
+        Args:
+            build: one network.
+            seeds: one a lane.
+            encoders: for every lane the weights of a network whose encoder replaces that of `build()`, or None.
+
+        Raises:
+            ValueError: an encoder has other names or shapes.
 
         Returns:
             (skeleton, params, buffers): a network without weights (on "meta") for `call`, and dicts of [K,
             ...] tensors.
         """
-        networks = []
+        networks: list[nn.Module] = []
         for seed in seeds:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                networks.append(build().to(device=self.device, dtype=self.dtype))
+                net = build()
+            given = encoders[len(networks)] if encoders else None
+            if given is not None:
+                load_encoders(net, given)
+            networks.append(net.to(device=self.device, dtype=self.dtype))
         params, buffers = stack_module_state(networks)
         params = {name: p.detach().clone() for name, p in params.items()}
         return networks[0].to("meta"), params, dict(buffers)

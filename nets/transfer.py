@@ -31,10 +31,13 @@ from nets.registry import Network, build
 
 __all__ = [
     "Report",
+    "encoder_parameters",
     "freeze",
+    "held",
     "layers",
     "layerwise_rates",
     "load_encoder",
+    "load_encoders",
     "matches",
     "read_weights",
     "scales",
@@ -125,6 +128,18 @@ def load_encoder(
     return report
 
 
+def load_encoders(into: nn.Module, source: Mapping[str, Tensor]) -> None:
+    """Copies a source's encoder into every encoder of a network (an actor's and a critic's), whole or not at all.
+
+    Raises:
+        ValueError: it lacks something, or something has another shape; says what.
+    """
+    for where in _encoders(into.state_dict()):
+        report = load_encoder(into, source, where)
+        if report.skipped or report.missing or report.left_over:
+            raise ValueError(f"the encoder to start from is not this network's own:\n{report}")
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights in a safetensors file, such as a run folder's best.safetensors.
 
@@ -160,6 +175,17 @@ def freeze(net: nn.Module, patterns: Iterable[str]) -> list[str]:
         ValueError: a pattern fits no parameter.
     """
     return _require_grad(net, patterns, False)
+
+
+def encoder_parameters(params: Iterable[str]) -> frozenset[str]:
+    """Those of some parameters' names that lie in an encoder: what `freeze_encoder` in an experiment file holds."""
+    return frozenset(n for n in params if any(part.endswith("encoder") for part in n.split(".")[:-1]))
+
+
+def held(grads: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Gradients with zeros for the parameters that are held: an optimiser without weight decay never moves them."""
+    still = frozenset(names)
+    return {name: torch.zeros_like(g) if name in still else g for name, g in grads.items()}
 
 
 def unfreeze(net: nn.Module, patterns: Iterable[str]) -> list[str]:

@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from agents.envs.acrobot import Acrobot
 from agents.envs.cartpole import CartPole
 from agents.envs.gym import gym_spec
+from agents.envs.mountain_car import MountainCar, MountainCarContinuous
+from agents.envs.pendulum import Pendulum
 from agents.envs.spaces import EnvSpec
 from agents.envs.transition import TensorEnv
 
 __all__ = ["TENSOR_ENVS", "spec_of", "tensor_env"]
 
-TENSOR_ENVS: dict[str, TensorEnv] = {"CartPole-v1": CartPole()}
+TENSOR_ENVS: dict[str, TensorEnv] = {
+    "CartPole-v1": CartPole(),
+    "Acrobot-v1": Acrobot(),
+    "MountainCar-v0": MountainCar(),
+    "MountainCarContinuous-v0": MountainCarContinuous(),
+    "Pendulum-v1": Pendulum(),
+}
 
 
 def tensor_env(env: str, options: dict[str, Any], wrappers: Sequence[Any]) -> TensorEnv | None:

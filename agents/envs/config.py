@@ -8,14 +8,14 @@ from pydantic import Field, field_validator, model_validator
 
 from agents.envs.catalogue import spec_of
 from agents.envs.spaces import EnvSpec
-from harness.spec import LearnerConfig
+from harness.spec import TransferConfig
 
 __all__ = ["NORMALISERS", "EnvConfig"]
 
 NORMALISERS = ("normalise-observations", "normalise-rewards")
 
 
-class EnvConfig(LearnerConfig):
+class EnvConfig(TransferConfig):
     """Environments and evaluation."""
 
     actions: ClassVar[tuple[str, ...]] = ("discrete", "multi-discrete", "multi-binary", "box")  # that a learner knows

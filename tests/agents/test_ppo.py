@@ -106,7 +106,7 @@ def test_config_refuses_what_cannot_work():
 
 def test_gymnasium_adapter_is_a_function_of_seed_and_progress():
     """A restored run equals an uninterrupted one, although environments cannot be saved."""
-    config = PPOConfig(env="Acrobot-v1", n_envs=2, n_steps=16, eval_episodes=3)
+    config = PPOConfig(env="Acrobot-v1", env_options={"render_mode": None}, n_envs=2, n_steps=16, eval_episodes=3)
     lanes = Lanes((config,) * 2, (3, 4))
     first = PPO()
     state = first.start(lanes)
@@ -124,7 +124,7 @@ def test_gymnasium_adapter_is_a_function_of_seed_and_progress():
 
 
 def test_gymnasium_adapter_bootstraps_time_limits():
-    config = PPOConfig(env="MountainCar-v0", n_envs=1, n_steps=201, minibatches=1)
+    config = PPOConfig(env="MountainCar-v0", env_options={"goal_velocity": 0.0}, n_envs=1, n_steps=201, minibatches=1)
     learner = PPO()
     state = learner.start(Lanes((config,), (0,)))
     _, rollout = learner.envs.collect(state["params"], state["envs"], 0)

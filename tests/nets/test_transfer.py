@@ -13,7 +13,9 @@ from nets.mlp import MLP
 from nets.optim import adam, adam_init
 from nets.registry import Network, build
 from nets.transfer import (
+    encoder_parameters,
     freeze,
+    held,
     layers,
     layerwise_rates,
     load_encoder,
@@ -42,6 +44,16 @@ MORE = {"cnn": {"depth": 2}, "transformer": {"depth": 2, "heads": 2, "expansion"
 def classifier(seed=0, hidden=4, image=(8, 8), kind="cnn"):
     torch.manual_seed(seed)
     return build({"kind": kind, "hidden_features": hidden, **MORE[kind]}, image, 5)
+
+
+def test_held_parameters_have_no_gradient_and_adam_leaves_them():
+    params = {"actor.encoder.0.weight": torch.ones(2, 2), "actor.head.weight": torch.ones(2)}
+    names = encoder_parameters(params)
+    assert names == {"actor.encoder.0.weight"}
+    grads = held({n: torch.full_like(p, 3.0) for n, p in params.items()}, names)
+    after, _ = adam(params, grads, adam_init(params), 0.1)
+    assert torch.equal(after["actor.encoder.0.weight"], params["actor.encoder.0.weight"])
+    assert not torch.equal(after["actor.head.weight"], params["actor.head.weight"])
 
 
 def test_an_encoder_moves_between_families():
