@@ -54,7 +54,6 @@ class OwnLearner:
         defaults: stable-baselines3's own, written out where an entry is silent.
         neutral: arguments that ours has not, and the values at which they change nothing.
         layers: their default network: widths and activation.
-        net: whether our network's fields stand under `net`.
     """
 
     name: str
@@ -62,7 +61,6 @@ class OwnLearner:
     defaults: Mapping[str, Any]
     neutral: Mapping[str, tuple[Any, ...]]
     layers: tuple[list[int], str]
-    net: bool = True
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -108,7 +106,6 @@ OWN = {
                   "ent_coef": "auto"},
         NO_SDE | {"target_update_interval": (1,)},
         ([256, 256], "relu"),
-        net=False,
     ),
     "td3": OwnLearner(
         "td3",
@@ -118,7 +115,6 @@ OWN = {
                   "noise_type": "normal", "noise_std": 0.0},
         {},
         ([400, 300], "relu"),
-        net=False,
     ),
 }  # fmt: skip
 VALUES = {"ornstein-uhlenbeck": "ou"}
@@ -317,5 +313,4 @@ def _layers(network: Mapping[str, Any], ours: OwnLearner, elsewhere: str) -> dic
             widths = parts[0]
         else:
             raise Untranslatable("policy_kwargs", f"our {ours.name} has nothing like `{key}`; {elsewhere}")
-    shape = {"hidden_features": widths, "activation": activation}
-    return {"net": {"kind": "mlp", **shape}} if ours.net else shape
+    return {"net": {"kind": "mlp", "hidden_features": widths, "activation": activation}}

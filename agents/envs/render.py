@@ -27,8 +27,13 @@ MOST_STEPS = 10_000  # of an episode that never ends by itself
 FILMED = 2  # lanes of one configuration: drawing an episode costs about a second
 GRID_FPS = 8.0
 GRID_PIXELS = 200
-# Gymnasium's pictures of ours: the attribute that holds the state has the components of our "physics"
-CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+CLASSIC = {  # parts of our state that Gymnasium's environment of that name holds in `state`, in its order
+    "CartPole-v1": ("physics",),
+    "Acrobot-v1": ("physics",),
+    "MountainCar-v0": ("position", "velocity"),
+    "MountainCarContinuous-v0": ("position", "velocity"),
+    "Pendulum-v1": ("angle", "speed"),
+}
 HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 EMPTY = (24, 28, 36)
 COLOURS = (  # one a channel
@@ -100,7 +105,7 @@ def draw(env_id: str, env: TensorEnv, states: Sequence[Mapping[str, Tensor]], to
     stride = -(-len(states) // MOST_FRAMES)
     kept = states[::stride]
     if env_id in CLASSIC:
-        drawn = _attempted(lambda: _classic(env_id, [state["physics"].tolist() for state in kept]), env_id)
+        drawn = _attempted(lambda: _classic(env_id, kept), env_id)
     else:
         seen = torch.stack([env.observe(state) for state in kept])
         drawn = draw_grid(seen.cpu().numpy()), GRID_FPS
@@ -154,7 +159,7 @@ def _filmed(make: Callable[[], gymnasium.Env], act: Callable[[np.ndarray], Any],
     return Episode(np.stack(frames), _fps(env) / stride, total, steps)
 
 
-def _classic(env_id: str, states: Sequence[list[float]]) -> tuple[np.ndarray, float]:
+def _classic(env_id: str, states: Sequence[Mapping[str, Tensor]]) -> tuple[np.ndarray, float]:
     """Gymnasium's pictures of states of its own environment of that name."""
     env = gymnasium.make(env_id, render_mode="rgb_array")
     try:
@@ -162,7 +167,7 @@ def _classic(env_id: str, states: Sequence[list[float]]) -> tuple[np.ndarray, fl
         inner: Any = env.unwrapped
         frames = []
         for state in states:
-            inner.state = np.array(state)
+            inner.state = torch.cat([state[part].reshape(-1) for part in CLASSIC[env_id]]).cpu().double().numpy()
             frames.append(np.asarray(inner.render(), dtype=np.uint8))
     finally:
         env.close()
