@@ -14,6 +14,7 @@ from flows.zoo_translation import ALGORITHMS, OWN, Untranslatable, translate
 __all__ = ["experiment_text", "import_zoo", "read_zoo"]
 
 FAMILIES = ("default", "atari")  # entries that stand for many environments
+LONG = 80
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 WORDS = ("true", "false", "null", "yes", "no", "on", "off")
 
@@ -99,12 +100,19 @@ def _entry_of(name: str, entries: Mapping[str, Any], file: Path) -> str:
 
 
 def experiment_text(name: str, trials: list[dict[str, Any]], comments: list[str]) -> str:
-    """An experiment file: comments, the name, and one entry a trial, a field a line."""
+    """An experiment file: comments, the name, and one entry a trial, a field a line, in long mappings a key a line."""
     lines = [f"# {comment}" for comment in comments] + [f"name: {_flow(name)}", "trials:"]
     for trial in trials:
-        fields = [f"{key}: {_flow(value)}" for key, value in trial.items()]
+        fields = [line for key, value in trial.items() for line in _field(key, value)]
         lines += [f"  - {fields[0]}", *(f"    {line}" for line in fields[1:])]
     return "\n".join(lines) + "\n"
+
+
+def _field(key: str, value: Any) -> list[str]:
+    line = f"{key}: {_flow(value)}"
+    if isinstance(value, dict) and len(line) > LONG:
+        return [f"{key}:", *(f"  {_flow(name)}: {_flow(item)}" for name, item in value.items())]
+    return [line]
 
 
 def _flow(value: Any) -> str:

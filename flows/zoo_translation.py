@@ -22,6 +22,8 @@ ACTIVATIONS = {
     "ReLU": "relu", "Tanh": "tanh", "ELU": "elu", "GELU": "gelu", "SiLU": "silu", "LeakyReLU": "leaky_relu",
     "Sigmoid": "sigmoid", "Softplus": "softplus",
 }  # fmt: skip
+OPTIMISERS = ("RMSpropTFLike",)
+NOISES = {"normal": "normal", "ornstein-uhlenbeck": "ou"}
 LEFT_OUT = {
     "callback": "take it out: evaluation, checkpoints and early ends are the experiment's own",
     "vec_env_wrapper": "take it out, or say it by `frame_stack` or `normalize`",
@@ -117,7 +119,6 @@ OWN = {
         ([400, 300], "relu"),
     ),
 }  # fmt: skip
-VALUES = {"ornstein-uhlenbeck": "ou"}
 SCHEDULED = ("learning_rate", "clip_range")
 WHOLE = (
     "n_timesteps", "n_envs", "frame_stack", "n_steps", "batch_size", "n_epochs", "buffer_size", "learning_starts",
@@ -152,7 +153,7 @@ def translate(env: str, entry: Mapping[str, Any], algo: str, own: bool) -> dict[
 
 
 def python_value(key: str, text: str) -> Any:
-    """Python written as text: literals, dict(...) and names of nn, which become "nn.ReLU".
+    """Python written as text: literals, dict(...) and names of nn, which become "nn.ReLU"; RMSpropTFLike too.
 
     Raises:
         Untranslatable: it is anything else.
@@ -172,6 +173,8 @@ def _literal(node: ast.expr) -> Any:
         return {_word(pair.arg): _literal(pair.value) for pair in node.keywords}
     if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("nn", "th.nn", "torch.nn"):
         return f"nn.{node.attr}"
+    if isinstance(node, ast.Name) and node.id in OPTIMISERS:
+        return node.id
     if isinstance(node, ast.Dict):
         return {_word(_literal(k) if k else None): _literal(v) for k, v in zip(node.keys, node.values, strict=True)}
     if isinstance(node, ast.List | ast.Tuple):
@@ -256,11 +259,21 @@ def _for_sb3(parts: _Entry, algo: str) -> dict[str, Any]:
     trial = {"learner": "sb3", "algo": algo, **parts.env}
     if parts.policy not in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy"):
         raise Untranslatable("policy", f"{parts.policy} is not known; write MlpPolicy or CnnPolicy")
-    if parts.arguments:
-        trial["hyper"] = parts.arguments
+    hyper = {key: value for key, value in parts.arguments.items() if not key.startswith("noise_")}
+    if "noise_type" in parts.arguments:
+        hyper["action_noise"] = {"kind": _noise(parts.arguments), "std": parts.arguments.get("noise_std", 0.0)}
+    if hyper:
+        trial["hyper"] = hyper
     if parts.network:
         trial["policy_kwargs"] = {k: _named(v) for k, v in parts.network.items()}
     return trial
+
+
+def _noise(arguments: Mapping[str, Any]) -> str:
+    name = str(arguments["noise_type"])
+    if name not in NOISES:
+        raise Untranslatable("noise_type", f"{name} is not known; write {' or '.join(NOISES)}")
+    return NOISES[name]
 
 
 def _named(value: Any) -> Any:
@@ -287,7 +300,7 @@ def _for_own(parts: _Entry, ours: OwnLearner) -> dict[str, Any]:
             trial[ours.fields[key]] = _number(key, value.removeprefix("lin_"))
             trial[f"{ours.fields[key]}_schedule"] = "linear"
         else:
-            trial[ours.fields[key]] = VALUES.get(value, value) if isinstance(value, str) else value
+            trial[ours.fields[key]] = _noise({key: value}) if key == "noise_type" else value
             if key in SCHEDULED:
                 trial[f"{ours.fields[key]}_schedule"] = "constant"
     return trial | _layers(parts.network, ours, elsewhere)

@@ -113,9 +113,10 @@ def test_a_list_of_merged_entries_counts_from_the_left(tmp_path: Path) -> None:
     assert read_zoo(tmp_path / "x.yml")[0]["c"] == {"n_timesteps": 9, "gamma": 0.1, "tau": 0.3}
 
 
-def test_td3s_noise_is_a_field_of_ours() -> None:
+def test_noise_on_actions() -> None:
     entry = {"n_timesteps": 300_000.0, "policy": "MlpPolicy", "noise_type": "ornstein-uhlenbeck", "noise_std": 0.5}
     own = translate("Car-v0", entry, "td3", own=True)
+    assert translate("Car-v0", entry, "td3", own=False)["hyper"] == {"action_noise": {"kind": "ou", "std": 0.5}}
     assert (own["noise"], own["noise_std"]) == ("ou", 0.5)
     assert own["net"] == {"kind": "mlp", "hidden_features": [400, 300], "activation": "relu"}
 
@@ -143,6 +144,7 @@ def test_defaults_written_out_are_those_of_stable_baselines3(algo: str) -> None:
         ("{'norm_obs': True}", {"norm_obs": True}),
         ("dict(f=th.nn.Tanh, g=torch.nn.ELU, h=-1e-3)", {"f": "nn.Tanh", "g": "nn.ELU", "h": -1e-3}),
         ("dict()", {}),
+        ("dict(optimizer_class=RMSpropTFLike)", {"optimizer_class": "RMSpropTFLike"}),
     ],
 )
 def test_python_that_is_read(text: str, value: object) -> None:
@@ -193,6 +195,7 @@ def test_python_that_is_not(text: str) -> None:
         ({"normalize": "dict(clip_obs=5)"}, False, "normalize: `clip_obs` cannot be set; take it out"),
         ({"env_wrapper": "rl_zoo3.wrappers.FrameSkip"}, False, "env_wrapper: rl_zoo3.wrappers.FrameSkip is not known"),
         ({"callback": ["rl_zoo3.callbacks.X"]}, False, "callback: take it out"),
+        ({"noise_type": "adaptive-param"}, False, "noise_type: adaptive-param is not known; write normal or"),
         ({"policy": "LinearPolicy"}, False, "policy: LinearPolicy is not known; write MlpPolicy"),
     ],
 )
