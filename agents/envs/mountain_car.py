@@ -22,7 +22,7 @@ LOWEST, HIGHEST, FASTEST, GRAVITY = -1.2, 0.6, 0.07, 0.0025
 class _Car(TensorEnv):
     """An underpowered car in a valley.
 
-    The state is {"position": [...], "velocity": [...], "time": [...]}; the observation is position and velocity.
+    The state is {"physics": [..., 2] (position, velocity), "time": [...]}; the observation is the physics.
     """
 
     obs_shape = (2,)
@@ -31,19 +31,21 @@ class _Car(TensorEnv):
     def reset(self, noise: Tensor) -> dict[str, Tensor]:
         """At rest near the bottom: uniform in [-0.6, -0.4)."""
         position = noise[..., 0] * 0.2 - 0.6
-        return {"position": position, "velocity": torch.zeros_like(position), "time": torch.zeros_like(position)}
+        still = torch.zeros_like(position)
+        return {"physics": torch.stack((position, still), -1), "time": still}
 
     def observe(self, state: Mapping[str, Tensor]) -> Tensor:
         """Observation [..., 2]."""
-        return torch.stack((state["position"], state["velocity"]), -1)
+        return state["physics"]
 
-    def _driven(self, state: Mapping[str, Tensor], push: Tensor) -> dict[str, Tensor]:
-        """The state after one step with an acceleration `push` [...]; the left wall stops the car."""
-        velocity = state["velocity"] + (push + torch.cos(3 * state["position"]) * -GRAVITY)
-        velocity = velocity.clamp(-FASTEST, FASTEST)
-        position = (state["position"] + velocity).clamp(LOWEST, HIGHEST)
+    def _driven(self, state: Mapping[str, Tensor], push: Tensor, goal: float) -> tuple[dict[str, Tensor], Tensor]:
+        """(state after one step with an acceleration `push` [...], whether the goal is reached); a wall stops the car."""
+        position, velocity = state["physics"].unbind(-1)
+        velocity = (velocity + (push + torch.cos(3 * position) * -GRAVITY)).clamp(-FASTEST, FASTEST)
+        position = (position + velocity).clamp(LOWEST, HIGHEST)
         velocity = torch.where((position == LOWEST) & (velocity < 0), 0.0, velocity)
-        return {"position": position, "velocity": velocity, "time": state["time"] + 1}
+        after = {"physics": torch.stack((position, velocity), -1), "time": state["time"] + 1}
+        return after, (position >= goal) & (velocity >= 0)
 
 
 class MountainCar(_Car):
@@ -56,10 +58,9 @@ class MountainCar(_Car):
         self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Step]:
         """One step; action 0, 1 or 2 [...]."""
-        after = self._driven(state, (action.to(state["position"].dtype) - 1) * 0.001)
-        terminated = (after["position"] >= 0.5) & (after["velocity"] >= 0)
+        after, terminated = self._driven(state, (action.to(state["time"].dtype) - 1) * 0.001, goal=0.5)
         reward = -torch.ones_like(after["time"])
-        return after, Step(self.observe(after), reward, terminated, after["time"] >= self.max_steps)
+        return after, Step(after["physics"], reward, terminated, after["time"] >= self.max_steps)
 
 
 class MountainCarContinuous(_Car):
@@ -72,8 +73,7 @@ class MountainCarContinuous(_Car):
         self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Step]:
         """One step; action [..., 1]."""
-        force = action[..., 0].to(state["position"].dtype)
-        after = self._driven(state, force * 0.0015)
-        terminated = (after["position"] >= 0.45) & (after["velocity"] >= 0)
+        force = action[..., 0].to(state["time"].dtype)
+        after, terminated = self._driven(state, force * 0.0015, goal=0.45)
         reward = 100.0 * terminated.to(force.dtype) - force * force * 0.1
-        return after, Step(self.observe(after), reward, terminated, after["time"] >= self.max_steps)
+        return after, Step(after["physics"], reward, terminated, after["time"] >= self.max_steps)

@@ -24,7 +24,7 @@ TIME_LIMIT = 200
 class Pendulum(TensorEnv):
     """Swing a pendulum up and hold it there by a torque in [-2, 2]; angle, speed and effort, squared, cost reward.
 
-    The state is {"angle": [...] from upright, "speed": [...], "time": [...]}; the observation is cosine, sine, speed.
+    The state is {"physics": [..., 2] (angle from upright, speed), "time": [...]}; the observation is cosine, sine, speed.
     """
 
     obs_shape = (3,)
@@ -35,22 +35,23 @@ class Pendulum(TensorEnv):
     def reset(self, noise: Tensor) -> dict[str, Tensor]:
         """Any angle, speed in [-1, 1)."""
         angle, speed = noise[..., 0] * (2 * math.pi) - math.pi, noise[..., 1] * 2 - 1
-        return {"angle": angle, "speed": speed, "time": torch.zeros_like(angle)}
+        return {"physics": torch.stack((angle, speed), -1), "time": torch.zeros_like(angle)}
 
     def observe(self, state: Mapping[str, Tensor]) -> Tensor:
         """Observation [..., 3]."""
-        return torch.stack((torch.cos(state["angle"]), torch.sin(state["angle"]), state["speed"]), -1)
+        angle, speed = state["physics"].unbind(-1)
+        return torch.stack((torch.cos(angle), torch.sin(angle), speed), -1)
 
     def step(
         self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Step]:
         """One step; action [..., 1]."""
-        angle, speed = state["angle"], state["speed"]
+        angle, speed = state["physics"].unbind(-1)
         torque = action[..., 0].to(angle.dtype)
         away = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
         reward = -(away * away + 0.1 * (speed * speed) + 0.001 * (torque * torque))
         pull = 3 * GRAVITY / (2 * LENGTH) * torch.sin(angle) + 3.0 / (MASS * LENGTH**2) * torque
         speed = (speed + pull * TAU).clamp(-FASTEST, FASTEST)
-        after = {"angle": angle + speed * TAU, "speed": speed, "time": state["time"] + 1}
+        after = {"physics": torch.stack((angle + speed * TAU, speed), -1), "time": state["time"] + 1}
         never = torch.zeros_like(angle, dtype=torch.bool)
         return after, Step(self.observe(after), reward, never, after["time"] >= TIME_LIMIT)
