@@ -85,10 +85,10 @@ OWN = {
     ),
     "a2c": OwnLearner(
         "a2c",
-        ON_POLICY,
+        ON_POLICY | {"normalize_advantage": "normalise_advantages", "rms_prop_eps": "eps"},
         {"learning_rate": 7e-4, "n_steps": 5, "gamma": 0.99, "gae_lambda": 1.0, "ent_coef": 0.0, "vf_coef": 0.5,
          "max_grad_norm": 0.5},
-        NO_SDE | {"use_rms_prop": (True,), "rms_prop_eps": (1e-5,), "normalize_advantage": (False,)},
+        NO_SDE | {"use_rms_prop": (True,)},
         ([64, 64], "tanh"),
     ),
     "dqn": OwnLearner(
@@ -201,7 +201,7 @@ def _apart(env: str, entry: Mapping[str, Any]) -> _Entry:
     fields = {"env": env, "n_envs": rest.pop("n_envs", 1), "steps": rest.pop("n_timesteps")}
     if options := rest.pop("env_kwargs", None):
         fields["env_options"] = _mapping("env_kwargs", options)
-    wrappers = [*_wrappers(rest.pop("env_wrapper", None)), *_stacked(rest.pop("frame_stack", None))]
+    wrappers = _wrappers(rest.pop("env_wrapper", None), rest.pop("frame_stack", None))
     wrappers += _normalisers(rest.pop("normalize", False))
     if wrappers:
         fields["wrappers"] = wrappers
@@ -235,24 +235,21 @@ def _normalisers(value: Any) -> list[str]:
     return [wrapper for name, wrapper in kinds.items() if asked.get(name)]
 
 
-def _stacked(frames: Any) -> list[Any]:
-    return [] if frames is None else [{"frame-stack": {"frames": frames}}]
-
-
-def _wrappers(value: Any) -> list[Any]:
-    """Wrappers of the environment by our names."""
+def _wrappers(value: Any, frames: int | None) -> list[Any]:
+    """Wrappers of the environment by our names, and a stack of frames, which our `atari` contains."""
     found: list[Any] = []
     for item in value if isinstance(value, list) else [value] if value else []:
         path, options = next(iter(item.items())) if isinstance(item, dict) else (item, None)
         name = str(path).rpartition(".")[2]
         if name == "AtariWrapper" and not options:
-            found.append("atari")
+            found.append({"atari": {"frames": frames or 1}})
+            frames = None
         elif name == "TimeLimit" and isinstance(options, dict) and set(options) == {"max_episode_steps"}:
             found.append({"time-limit": {"steps": options["max_episode_steps"]}})
         elif name != "FlatObsWrapper":  # observations that are no arrays are flattened anyway
             mend = "take it out, and name a wrapper of ours in `wrappers`"
             raise Untranslatable("env_wrapper", f"{path} is not known; {mend}")
-    return found
+    return found if frames is None else [*found, {"frame-stack": {"frames": frames}}]
 
 
 def _for_sb3(parts: _Entry, algo: str) -> dict[str, Any]:

@@ -27,13 +27,8 @@ MOST_STEPS = 10_000  # of an episode that never ends by itself
 FILMED = 2  # lanes of one configuration: drawing an episode costs about a second
 GRID_FPS = 8.0
 GRID_PIXELS = 200
-CLASSIC = {  # parts of our state that Gymnasium's environment of that name holds in `state`, in its order
-    "CartPole-v1": ("physics",),
-    "Acrobot-v1": ("physics",),
-    "MountainCar-v0": ("position", "velocity"),
-    "MountainCarContinuous-v0": ("position", "velocity"),
-    "Pendulum-v1": ("angle", "speed"),
-}
+# Gymnasium's environments of these names hold in `state` what is "physics" in ours
+CLASSIC = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
 HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 EMPTY = (24, 28, 36)
 COLOURS = (  # one a channel
@@ -167,7 +162,7 @@ def _classic(env_id: str, states: Sequence[Mapping[str, Tensor]]) -> tuple[np.nd
         inner: Any = env.unwrapped
         frames = []
         for state in states:
-            inner.state = torch.cat([state[part].reshape(-1) for part in CLASSIC[env_id]]).cpu().double().numpy()
+            inner.state = np.array(state["physics"].tolist())
             frames.append(np.asarray(inner.render(), dtype=np.uint8))
     finally:
         env.close()

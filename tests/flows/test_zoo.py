@@ -113,6 +113,14 @@ def test_a_list_of_merged_entries_counts_from_the_left(tmp_path: Path) -> None:
     assert read_zoo(tmp_path / "x.yml")[0]["c"] == {"n_timesteps": 9, "gamma": 0.1, "tau": 0.3}
 
 
+def test_wrappers_by_our_names() -> None:
+    cut = {"gymnasium.wrappers.time_limit.TimeLimit": {"max_episode_steps": 100}}
+    entry = {"n_timesteps": 10, "env_wrapper": ["minigrid.wrappers.FlatObsWrapper", cut], "frame_stack": 2}
+    found = translate("E-v0", entry | {"normalize": True}, "ppo", own=False)["wrappers"]
+    normalisers = ["normalise-observations", "normalise-rewards"]
+    assert found == [{"time-limit": {"steps": 100}}, {"frame-stack": {"frames": 2}}, *normalisers]
+
+
 def test_noise_on_actions() -> None:
     entry = {"n_timesteps": 300_000.0, "policy": "MlpPolicy", "noise_type": "ornstein-uhlenbeck", "noise_std": 0.5}
     own = translate("Car-v0", entry, "td3", own=True)
@@ -226,7 +234,7 @@ def test_families_stand_for_environments_that_have_no_entry(file: Path, tmp_path
     assert seedbed("zoo", file, "--algo", "ppo", "--env", env, "-o", tmp_path / "out.yaml")[0] == 0
     (trial,) = yaml_lines.parse((tmp_path / "out.yaml").read_text())[0]["trials"]
     assert trial == translate(env, read_zoo(file)[0][key], "ppo", own=False)
-    assert trial.get("wrappers", []) == (["atari", {"frame-stack": {"frames": 4}}] if key == "atari" else [])
+    assert trial.get("wrappers") == ([{"atari": {"frames": 4}}] if key == "atari" else None)
 
 
 @pytest.mark.parametrize(
