@@ -24,6 +24,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 OPTIMISERS = ("RMSpropTFLike",)
 NOISES = {"normal": "normal", "ornstein-uhlenbeck": "ou"}
+BY_OBSERVATION = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy", "CnnLstmPolicy")  # sb3 chooses
 LEFT_OUT = {
     "callback": "take it out: evaluation, checkpoints and early ends are the experiment's own",
     "vec_env_wrapper": "take it out, or say it by `frame_stack` or `normalize`",
@@ -254,8 +255,8 @@ def _wrappers(value: Any, frames: int | None) -> list[Any]:
 
 def _for_sb3(parts: _Entry, algo: str) -> dict[str, Any]:
     trial = {"learner": "sb3", "algo": algo, **parts.env}
-    if parts.policy not in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy"):
-        raise Untranslatable("policy", f"{parts.policy} is not known; write MlpPolicy or CnnPolicy")
+    if parts.policy not in BY_OBSERVATION:
+        trial["policy"] = parts.policy
     hyper = {key: value for key, value in parts.arguments.items() if not key.startswith("noise_")}
     if "noise_type" in parts.arguments:
         hyper["action_noise"] = {"kind": _noise(parts.arguments), "std": parts.arguments.get("noise_std", 0.0)}

@@ -121,6 +121,12 @@ def test_wrappers_by_our_names() -> None:
     assert found == [{"time-limit": {"steps": 100}}, {"frame-stack": {"frames": 2}}, *normalisers]
 
 
+def test_policies_that_observations_do_not_decide() -> None:
+    entry = {"n_timesteps": 10, "policy": "LinearPolicy"}
+    assert translate("E-v0", entry, "ars", own=False)["policy"] == "LinearPolicy"
+    assert "policy" not in translate("E-v0", entry | {"policy": "CnnPolicy"}, "ppo", own=False)
+
+
 def test_noise_on_actions() -> None:
     entry = {"n_timesteps": 300_000.0, "policy": "MlpPolicy", "noise_type": "ornstein-uhlenbeck", "noise_std": 0.5}
     own = translate("Car-v0", entry, "td3", own=True)
@@ -204,7 +210,6 @@ def test_python_that_is_not(text: str) -> None:
         ({"env_wrapper": "rl_zoo3.wrappers.FrameSkip"}, False, "env_wrapper: rl_zoo3.wrappers.FrameSkip is not known"),
         ({"callback": ["rl_zoo3.callbacks.X"]}, False, "callback: take it out"),
         ({"noise_type": "adaptive-param"}, False, "noise_type: adaptive-param is not known; write normal or"),
-        ({"policy": "LinearPolicy"}, False, "policy: LinearPolicy is not known; write MlpPolicy"),
     ],
 )
 def test_what_cannot_be_said_names_its_key_and_the_mend(entry: dict, own: bool, message: str) -> None:
