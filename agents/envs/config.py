@@ -37,7 +37,9 @@ class EnvConfig(TransferConfig):
     @field_validator("wrappers", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | dict) else value
+        if isinstance(value, str | dict):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value  # a file's list is checked as strictly as Python's
 
     @property
     def normalises(self) -> tuple[bool, bool]:
