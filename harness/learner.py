@@ -41,11 +41,16 @@ State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": 
 Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
+    "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
+    "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
     "dqn": "agents.dqn:DQN",
+    "sac": "agents.sac:SAC",
+    "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
+    "sb3": "agents.sb3:SB3",
 }
 
 
@@ -68,19 +73,22 @@ class Media:
     """Something to look at: written to the run folder, shown on the page and in W&B.
 
     Attributes:
-        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "points" (data: float [N, 2] samples, `reference` the real
-            ones [M, 2]) or "matrix" (data: [R, C] counts, rows are the truth).
+        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "video" (data: uint8 [T, H, W] or [T, H, W, 3]), "points"
+            (data: float [N, 2] samples, `reference` the real ones [M, 2]) or "matrix" (data: [R, C] counts, rows are
+            the truth).
         data: the array.
         reference: for "points", the data's own points; for "image", real images beside the samples.
         labels: names of rows and columns of a matrix.
         caption: one sentence.
+        fps: of a video, frames per second.
     """
 
-    kind: Literal["image", "points", "matrix"]
+    kind: Literal["image", "video", "points", "matrix"]
     data: np.ndarray
     reference: np.ndarray | None = None
     labels: tuple[str, ...] = ()
     caption: str = ""
+    fps: float = 25.0
 
 
 @dataclass(frozen=True)

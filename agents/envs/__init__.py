@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["EnvConfig", "evaluated", "make_environments"]
 
-_MODULES = {"EnvConfig": "config", "evaluated": "rollout", "make_environments": "rollout"}
+_FOUND_IN = {
+    "EnvConfig": "agents.envs.config",
+    "evaluated": "agents.envs.rollout",
+    "make_environments": "agents.envs.rollout",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _FOUND_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(_FOUND_IN[name]), name)

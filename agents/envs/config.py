@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from agents.envs.catalogue import spec_of
+from agents.envs.catalogue import spec_of, tensor_env
 from agents.envs.spaces import EnvSpec
 from agents.envs.wrappers import NORMALISERS
 from harness.spec import TransferConfig
@@ -55,7 +55,9 @@ class EnvConfig(TransferConfig):
     @field_validator("wrappers", mode="before")
     @classmethod
     def _as_tuple(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | dict) else value
+        if isinstance(value, str | dict):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value  # a file's list is checked as strictly as Python's
 
     @property
     def normalises(self) -> tuple[bool, bool]:
@@ -73,6 +75,12 @@ class EnvConfig(TransferConfig):
         """What the environment looks like."""
         spec = spec_of(self.env, self.env_options, self.wrapped)
         return replace(spec, pixels=False) if self.normalises[0] else spec  # normalised pictures are no bytes
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that the environment shows."""
+        own = tensor_env(self.env, self.env_options, self.wrapped)
+        return own.data_sets if own else ()
 
     @property
     def chunk(self) -> int:

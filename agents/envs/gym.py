@@ -22,11 +22,12 @@ from agents.envs.describing import description_of
 from agents.envs.making import is_trusted, make_gym
 from agents.envs.normalising import Normalising
 from agents.envs.processes import Processes
+from agents.envs.render import Episode, film
 from agents.envs.spaces import ActionSpace, EnvSpec, Fit
 from agents.envs.stepping import Layout
 from agents.envs.transition import Policy, Rollout
 from agents.envs.vector import Engine, InProcess, Stepped, Vector
-from harness.learner import LaneError, Lanes
+from harness.learner import LaneError, Lanes, tree_map
 from harness.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class GymEnvironments:
         fit: Fit,
         gamma: Tensor,
     ) -> None:
-        self.lanes, self.config, self.n_steps = lanes, config, n_steps
+        self.policy, self.lanes, self.config, self.n_steps = policy, lanes, config, n_steps
         self.carry, self.fit, self.gamma = carry, fit, gamma
         self.spec = config.env_spec
         self.normalising = Normalising(*config.normalises)
@@ -171,6 +172,22 @@ class GymEnvironments:
             carry = self._keep(carry, over)
             t += 1
         return self._tensor(returns)
+
+    def record(self, params: Any, state: dict[str, Any], lane: int, progress: int) -> Episode | None:
+        """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
+        params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
+        carry = {n: torch.zeros_like(c[lane, :1]) for n, c in state["carry"].items()}
+        anything = torch.zeros((1, 0), dtype=torch.bool, device=self.lanes.execution.device)
+
+        def act(obs: np.ndarray) -> Any:
+            nonlocal carry
+            seen = self.normalising.frozen(norm, self._observed(np.asarray(obs)[None]))
+            action, carry = self.policy(params, carry, seen, anything, None)
+            return self._for_env(action)[0]
+
+        options = {**self.config.env_options, "render_mode": "rgb_array"}
+        seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
+        return film(lambda: make_gym(self.config.env, options, self.config.wrapped), act, seed)
 
     # What the environments are
 

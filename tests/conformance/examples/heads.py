@@ -26,6 +26,8 @@ EXAMPLES = [
         {"kind": "normalised", "net": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}, "clip": 1.0},
         (3,), 2, smooth=False, tag="clipped",
     ),
+    Example({"kind": "ensemble", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
+    head("tanh"),
     head("linear", init="orthogonal"),
     head("categorical"),
     head("multi-categorical", (2, 3)),
