@@ -23,8 +23,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from agents.envs import make_environments
+from agents.envs import evaluated, make_environments
 from agents.envs.spaces import see
+from agents.networks import deployed
 from agents.off_policy import WORST, Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from agents.returns import mean_return
@@ -59,6 +60,7 @@ class SAC(Learner):
     Config = SACConfig
     unit = "env_steps"
     score = Score("return", "max", worst=WORST)
+    rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
@@ -123,16 +125,13 @@ class SAC(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, and of sampled ones where they are asked for, [K, episodes]."""
-        config, progress = self.lanes.config, int(state["progress"][0])
-        where = (self._acting(state, warm=False), state["envs"], progress)
-        found = {"return": self.envs.evaluate(*where, config.eval_episodes)}
-        if config.eval_sampled_episodes:
-            found["sampled_return"] = self.envs.evaluate(*where, config.eval_sampled_episodes, sampled=True)
-        return found
+        acting, progress = self._acting(state, warm=False), int(state["progress"][0])
+        return evaluated(self.envs, self.lanes.config, acting, state["envs"], progress)
 
     def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor: observations to means and log standard deviations (`SquashedGaussian`)."""
-        return module_of(self.build, state["params"]["actor"], {}, lane)
+        """The lane's actor: raw observations to means and log standard deviations (`SquashedGaussian`)."""
+        net = module_of(self.build, state["params"]["actor"], {}, lane)
+        return deployed(net, self.lanes.config.env_spec, state["envs"]["norm"], lane)
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

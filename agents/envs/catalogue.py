@@ -9,12 +9,19 @@ from functools import lru_cache
 from typing import Any
 
 from agents.envs.acrobot import Acrobot
+from agents.envs.breakout import Breakout
 from agents.envs.cartpole import CartPole, CartPoleNoVel
+from agents.envs.catch import Catch
+from agents.envs.deep_sea import DeepSea
+from agents.envs.digits import Digits
 from agents.envs.gym import gym_spec
+from agents.envs.identity import Identity, MaskedIdentity
 from agents.envs.mountain_car import MountainCar
 from agents.envs.mountain_car_continuous import MountainCarContinuous
 from agents.envs.pendulum import Pendulum
-from agents.envs.spaces import EnvSpec
+from agents.envs.recall import Recall
+from agents.envs.space_invaders import SpaceInvaders
+from agents.envs.spaces import EnvSpec, box, discrete, multi_binary, multi_discrete
 from agents.envs.transition import TensorEnv
 
 __all__ = ["spec_of", "tensor_env", "tensor_env_ids"]
@@ -30,6 +37,17 @@ SHARED: dict[str, Callable[..., TensorEnv]] = {
 # and these it has not; `env_options` are arguments of the constructor
 OWN: dict[str, Callable[..., TensorEnv]] = {
     "CartPoleNoVel-v1": CartPoleNoVel,
+    "Catch-v0": Catch,
+    "DeepSea-v0": DeepSea,
+    "Digits-v0": Digits,
+    "Identity-v0": lambda: Identity(discrete(4)),
+    "IdentityBox-v0": lambda: Identity(box((-1.0,), (1.0,))),
+    "IdentityMultiBinary-v0": lambda: Identity(multi_binary(3)),
+    "IdentityMultiDiscrete-v0": lambda: Identity(multi_discrete((2, 3))),
+    "MaskedIdentity-v0": MaskedIdentity,
+    "MinAtar/Breakout-v1": Breakout,
+    "MinAtar/SpaceInvaders-v1": SpaceInvaders,
+    "Recall-v0": Recall,
 }
 
 

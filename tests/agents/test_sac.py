@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import distributions as reference
 
+from agents.envs.spaces import EnvSpec, box
 from agents.off_policy import Batch, uniform_of
 from agents.sac import SAC, SACConfig, soft_target, temperature_gradient
 from harness.learner import Lanes
@@ -155,13 +156,8 @@ def test_config_refuses_what_cannot_work():
 
 
 def test_actions_without_bounds_are_refused(monkeypatch):
-    from agents.envs import catalogue
-    from agents.envs.spaces import box
-
-    class Unbounded(type(catalogue.TENSOR_ENVS["Pendulum-v1"])):
-        action = box((-np.inf,), (np.inf,))
-
-    monkeypatch.setitem(catalogue.TENSOR_ENVS, "Unbounded-v0", Unbounded())
+    unbounded = EnvSpec("Unbounded-v0", (3,), box((-1.0, -np.inf), (1.0, np.inf)))
+    monkeypatch.setattr("agents.envs.config.spec_of", lambda *_: unbounded)
     with pytest.raises(ValidationError, match="env: an action of 'Unbounded-v0' has no finite bounds"):
         SACConfig(env="Unbounded-v0")
 
@@ -180,9 +176,9 @@ def test_the_network_is_the_policy():
 
 def test_learns_the_identity():
     """Stable-baselines3's own threshold (tests/test_identity.py), in every lane."""
-    config = {"env": "IdentityBox-v0", "net": {"hidden_features": (64, 64)}, "gamma": 0.95, "lr": 1e-3, "steps": 400,
-              "learning_starts": 100, "batch": 32, "eval_episodes": 20}  # fmt: skip
-    learner, state = started(*[config] * 3)
+    config = {"env": "IdentityBox-v0", "net": {"hidden_features": (64, 64)}, "gamma": 0.4, "lr": 3e-3, "steps": 400,
+              "learning_starts": 100, "train_freq": 2, "batch": 64, "eval_episodes": 20}  # fmt: skip
+    learner, state = started(*[config] * 4)
     while int(state["progress"][0]) < 400:
         learner.advance(state)
     assert learner.evaluate(state)["return"].mean(1).min() >= 90
