@@ -16,18 +16,20 @@ seen; forbidden actions, where an environment names them, are neither explored n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
-from agents.envs import EnvConfig, make_environments
+from agents.envs import evaluated, make_environments
 from agents.envs.spaces import see
+from agents.networks import deployed
 from agents.priorities import Prioritised, Uniform
 from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
+from agents.replay_config import ReplayConfig
 from agents.returns import mean_return
 from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Learner, Metrics, State
@@ -50,7 +52,7 @@ else:
     Net = encoder_config("mlp", {"mlp": {"hidden_features": (64, 64)}})
 
 
-class DQNConfig(EnvConfig):
+class DQNConfig(ReplayConfig):
     """Configuration of `dqn`; the defaults are those of stable-baselines3."""
 
     actions = ("discrete",)
@@ -69,21 +71,12 @@ class DQNConfig(EnvConfig):
         0.4, ge=0, le=1, description="share of the priorities' bias that is undone at the start; 1 at the end"
     )
     train_freq: int = Field(4, ge=1, description="steps of every environment in one round")
-    gradient_steps: int = Field(
-        1, ge=-1, description="gradient steps after every round; -1: as many as the round has environment steps"
-    )
-    learning_starts: int = Field(
-        100, ge=0, description="environment steps with uniformly random actions before the first gradient step"
-    )
     batch: int = Field(32, ge=1, description="rows of a gradient step")
-    buffer_size: int = Field(1_000_000, ge=1, description="environment steps that the replay keeps")
-    gamma: PerLaneFloat = Field(0.99, ge=0, le=1, description="discount of future rewards")
     target_update_interval: int = Field(
         10_000, ge=1, description="environment steps between two updates of the target network"
     )
     tau: PerLaneFloat = Field(1.0, ge=0, le=1, description="share of the network in its target at such an update")
     lr: PerLaneFloat = Field(1e-4, ge=0, description="Adam's learning rate at the start")
-    lr_schedule: Literal["linear", "constant"] = Field("constant", description="linear: falls to 0 at the last step")
     max_grad_norm: PerLaneFloat = Field(10.0, gt=0, description="largest global norm of a gradient")
     exploration_fraction: PerLaneFloat = Field(
         0.1, gt=0, le=1, description="share of the training over which epsilon falls to its final value"
@@ -93,29 +86,12 @@ class DQNConfig(EnvConfig):
         0.05, ge=0, le=1, description="share of random actions at the end, and in sampled evaluations"
     )
 
-    @field_validator("gradient_steps")
-    @classmethod
-    def _some(cls, steps: int) -> int:
-        if steps == 0:
-            raise ValueError("0 would learn nothing; give 1 or more, or -1 for one per environment step")
-        return steps
-
     @model_validator(mode="after")
-    def _can_learn(self) -> DQNConfig:
+    def _builds(self) -> DQNConfig:
         try:
             check_builds(self.net, self.env_spec.obs_shape, self.head)
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
-        if self.ring < self.train_freq + self.n_step - 1:
-            raise ValueError(
-                f"buffer_size: {self.buffer_size} keeps {self.ring} steps of each of {self.n_envs} environments, "
-                f"a round has train_freq = {self.train_freq} and a return n_step = {self.n_step}; raise buffer_size"
-            )
-        if self.learning_starts >= self.budget:
-            raise ValueError(
-                f"learning_starts: {self.learning_starts} leaves no gradient step before the end at {self.budget}; "
-                "lower it or raise steps"
-            )
         return self
 
     @property
@@ -125,23 +101,8 @@ class DQNConfig(EnvConfig):
 
     @property
     def chunk(self) -> int:
-        """Environment steps of a round, T * N."""
-        return self.n_envs * self.train_freq
-
-    @property
-    def updates(self) -> int:
-        """Gradient steps after one round."""
-        return self.chunk if self.gradient_steps == -1 else self.gradient_steps
-
-    @property
-    def ring(self) -> int:
-        """Steps of every environment that the replay has room for: never more than there will be."""
-        return min(self.buffer_size, self.budget) // self.n_envs
-
-    @property
-    def seconds_per_progress(self) -> float:
-        """Eager cost of one step of one lane among 8."""
-        return self.eager_seconds(8) / (8 * self.budget)
+        """Environment steps of one `advance`: a round, T * N."""
+        return self.round
 
     def eager_seconds(self, lanes: int) -> float:
         """Expected cost of a cohort run eagerly on one core; measured with two hidden layers of 256 units."""
@@ -217,18 +178,13 @@ class DQN(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of greedy episodes, and of episodes with the final epsilon, [K, episodes]."""
-        progress, config = int(state["progress"][0]), self.lanes.config
         acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
-        found = {"return": self.envs.evaluate(acting, state["envs"], progress, config.eval_episodes)}
-        if config.eval_sampled_episodes:
-            found["sampled_return"] = self.envs.evaluate(
-                acting, state["envs"], progress, config.eval_sampled_episodes, sampled=True
-            )
-        return found
+        return evaluated(self.envs, self.lanes.config, acting, state["envs"], int(state["progress"][0]))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's action values."""
-        return module_of(self.build, state["params"], {}, lane)
+        spec, norm = self.lanes.config.env_spec, state["envs"]["norm"]
+        return deployed(module_of(self.build, state["params"], {}, lane), spec, norm, lane)
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew: no return reaches across that."""

@@ -22,12 +22,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from agents.envs import EnvConfig, evaluated, make_environments
+from agents.envs.render import episode_media
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
 from agents.networks import deployed
 from agents.returns import gae, mean_return
 from harness.blocks import check_builds, encoder_config
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.looking import activation_statistics, layer_statistics
@@ -200,13 +201,15 @@ class PPO(Learner):
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, and of episodes with sampled actions, [K, episodes]."""
-        return evaluated(
-            self.envs, self.lanes.config, state["params"], state["envs"], int(state["progress"][0])
-        )
+        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], progress_of(state))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic, for raw observations."""
         return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """An episode."""
+        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

@@ -11,6 +11,7 @@ Legend: K lanes, C time steps kept, N environments, G gradient steps, B rows of 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from typing import Any
 
@@ -145,8 +146,10 @@ def _lane(index: Tensor) -> Tensor:
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros in a file under the folder for temporary files ($TMPDIR).
 
-    The file has no name any more when this returns: it is gone with its last tensor, however the process ends.
+    The file has no name any more when this returns: it is gone with its last tensor, however the process ends. Its
+    space is taken at once, for a full disk is an error here and would be a dead process later.
     """
     with tempfile.NamedTemporaryFile(prefix="seedbed-replay-") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * dtype.itemsize))
         flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
     return flat.reshape(shape)

@@ -41,13 +41,16 @@ State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": 
 Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
+    "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
+    "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
     "dqn": "agents.dqn:DQN",
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
+    "sb3": "agents.sb3:SB3",
 }
 
 
@@ -70,19 +73,22 @@ class Media:
     """Something to look at: written to the run folder, shown on the page and in W&B.
 
     Attributes:
-        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "points" (data: float [N, 2] samples, `reference` the real
-            ones [M, 2]) or "matrix" (data: [R, C] counts, rows are the truth).
+        kind: "image" (data: uint8 [H, W] or [H, W, 3]), "video" (data: uint8 [T, H, W] or [T, H, W, 3]), "points"
+            (data: float [N, 2] samples, `reference` the real ones [M, 2]) or "matrix" (data: [R, C] counts, rows are
+            the truth).
         data: the array.
         reference: for "points", the data's own points; for "image", real images beside the samples.
         labels: names of rows and columns of a matrix.
         caption: one sentence.
+        fps: of a video, frames per second.
     """
 
-    kind: Literal["image", "points", "matrix"]
+    kind: Literal["image", "video", "points", "matrix"]
     data: np.ndarray
     reference: np.ndarray | None = None
     labels: tuple[str, ...] = ()
     caption: str = ""
+    fps: float = 25.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,14 @@ class Lanes:
         seeds: one trial seed a lane.
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
         encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
+        notes: sentences for the log; the worker takes them into its next report.
     """
 
     configs: tuple[Any, ...]
     seeds: tuple[int, ...]
     execution: Execution = field(default_factory=Execution)
     encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -155,6 +163,11 @@ class Learner:
     chunk: int = 1  # progress of one `advance`; set in `start`
     budget: int = 0  # where training ends; 0 takes the configuration's
     lanes: Lanes
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the log: whoever has the lanes adds to them, the worker takes them into its next report."""
+        return self.lanes.notes
 
     @classmethod
     def score_of(cls, config: Any) -> Score:

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from harness.checkpoint import sha256_file, write_json
+from harness.gif import gif
 from harness.learner import Media
 from harness.spec import Trial
 
@@ -79,7 +80,7 @@ class RunFolder:
         return sha256_file(target)
 
     def media(self, items: Mapping[str, Media]) -> None:
-        """Writes media: images as PNG, points and matrices as JSON, each with its caption."""
+        """Writes media: images as PNG, videos as GIF, points and matrices as JSON, each with its caption."""
         folder = self.path / "media"
         for name, item in items.items():
             folder.mkdir(exist_ok=True)
@@ -103,6 +104,9 @@ def _media_json(folder: Path, name: str, item: Media) -> dict[str, Any]:
             reference = f"{name}-reference.png"
             Image.fromarray(item.reference).save(folder / reference)
         return {"kind": "image", "caption": item.caption, "file": f"{name}.png", "reference_file": reference}
+    if item.kind == "video":
+        (folder / f"{name}.gif").write_bytes(gif(item.data, item.fps))
+        return {"kind": "video", "caption": item.caption, "file": f"{name}.gif"}
     data: dict[str, Any] = {"kind": item.kind, "caption": item.caption, "data": _rounded(item.data)}
     if item.kind == "points":
         data["reference"] = [] if item.reference is None else _rounded(item.reference)

@@ -369,7 +369,8 @@ class _CohortRun:
 
     def report(self, kind: Any, broken: list[int] | None = None) -> Report:
         """What the driver hears."""
-        notes, self.notes = self.notes, []
+        notes, self.notes = [*self.notes, *self.lanes.notes], []
+        self.lanes.notes.clear()
         return Report(
             kind,
             self.job.cohort,

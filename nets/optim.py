@@ -40,6 +40,8 @@ __all__ = [
     "linear",
     "rmsprop",
     "rmsprop_init",
+    "rmsprop_tf",
+    "rmsprop_tf_init",
     "sgd",
     "sgd_init",
 ]
@@ -151,6 +153,38 @@ def rmsprop(
     return after, new
 
 
+def rmsprop_tf_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
+    """TensorFlow's RMSprop at the start: squares are ones, as its authors set them; `lanes` changes nothing."""
+    ones = {name: torch.ones_like(p) for name, p in params.items()}
+    return {"square": ones, "momentum": {name: torch.zeros_like(p) for name, p in params.items()}}
+
+
+def rmsprop_tf(
+    params: Params,
+    grads: Params,
+    state: Mapping[str, Any],
+    lr: Coefficient,
+    decay: Coefficient = 0.99,
+    momentum: Coefficient = 0.0,
+    eps: Coefficient = 1e-8,
+    weight_decay: Coefficient = 0.0,
+    scale: Scale = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One step of TensorFlow 1's RMSprop: `eps` stands under the root; equals stable-baselines3's `RMSpropTFLike`.
+
+    Arguments as `rmsprop`'s.
+    """
+    after: dict[str, Tensor] = {}
+    new: dict[str, dict[str, Tensor]] = {key: {} for key in state}
+    for name, p in params.items():
+        g = grads[name] + weight_decay * p
+        square = new["square"][name] = decay * state["square"][name] + (1 - decay) * (g * g)
+        move = new["momentum"][name] = momentum * state["momentum"][name] + g * torch.rsqrt(square + eps)
+        factor = _factor(scale, name)
+        after[name] = _unless_frozen(factor, p, p - _scaled(lr, factor) * move)
+    return after, new
+
+
 def adam_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
     """Adam's state at the start.
 
@@ -223,6 +257,11 @@ OPTIMISERS: dict[str, Optimiser] = {
     "centered-rmsprop": Optimiser(
         partial(rmsprop_init, centered=True),
         rmsprop,
+        {"decay": 0.99, "momentum": 0.0, "eps": 1e-8, "weight_decay": 0.0},
+    ),
+    "rmsprop-tf": Optimiser(
+        rmsprop_tf_init,
+        rmsprop_tf,
         {"decay": 0.99, "momentum": 0.0, "eps": 1e-8, "weight_decay": 0.0},
     ),
     "adam": Optimiser(

@@ -11,9 +11,11 @@ from agents.envs.catalogue import tensor_env
 from agents.envs.config import EnvConfig
 from agents.envs.gym import GymEnvironments
 from agents.envs.normalising import Normalising
+from agents.envs.render import Episode, can_draw, draw
+from agents.envs.scores import scored
 from agents.envs.spaces import Fit
 from agents.envs.transition import Policy, Rollout, TensorEnv, where_done
-from harness.learner import Lanes
+from harness.learner import Lanes, tree_map
 
 __all__ = ["Environments", "TensorEnvironments", "evaluated", "make_environments"]
 
@@ -36,6 +38,10 @@ class Environments(Protocol):
         self, params: Any, state: dict[str, Any], progress: int, episodes: int, sampled: bool = False
     ) -> Tensor:
         """Returns of episodes in separate environments, [K, episodes]; what normalises observations is frozen."""
+        ...
+
+    def record(self, params: Any, state: dict[str, Any], lane: int, progress: int) -> Episode | None:
+        """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
         ...
 
     def checkpointed(self, state: dict[str, Any], progress: int) -> None:
@@ -117,6 +123,22 @@ class TensorEnvironments:
             if not running.any():
                 break
         return total
+
+    def record(self, params: Any, state: dict[str, Any], lane: int, progress: int) -> Episode | None:
+        """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
+        if not can_draw(self.config.env, self.env):
+            return None
+        params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
+        noise = self.lanes.noise("env/record", progress, (1, *self.env.reset_shape), "uniform")[lane]
+        _, steps = self._noise("env/record", progress, self.env.max_steps, 1)
+        env, carry = self.env.reset(noise), self._no_carry(noise, 1)
+        total, running, states = noise.new_zeros(1), noise.new_ones(1), []
+        while running.any():
+            states.append(tree_map(lambda t: t[0], env))
+            env, carry, total, running = self._evaluated_step(
+                params, norm, env, carry, total, running, steps[lane, len(states) - 1]
+            )
+        return draw(self.config.env, self.env, states, float(total))
 
     def checkpointed(self, state: dict[str, Any], progress: int) -> None:
         """Nothing starts anew: the state tree holds all."""
@@ -239,7 +261,7 @@ def make_environments(
 def evaluated(
     envs: Environments, config: EnvConfig, params: Any, state: dict[str, Any], progress: int
 ) -> dict[str, Tensor]:
-    """What a learner's `evaluate` gives: "return" of deterministic episodes, "sampled_return" where it is asked for.
+    """What a learner's `evaluate` gives: see `scored`; "sampled_return" too where it is asked for.
 
     Args:
         envs: of the cohort.
@@ -248,7 +270,7 @@ def evaluated(
         state: the environments' part of the state.
         progress: of the cohort.
     """
-    found = {"return": envs.evaluate(params, state, progress, config.eval_episodes)}
+    found = scored(config, envs.evaluate(params, state, progress, config.eval_episodes))
     if config.eval_sampled_episodes:
         found["sampled_return"] = envs.evaluate(params, state, progress, config.eval_sampled_episodes, sampled=True)
     return found

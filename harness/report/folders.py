@@ -1,4 +1,4 @@
-"""Reads run folders as they are: running, failed and torn ones too. JSON and PNG only."""
+"""Reads run folders as they are: running, failed and torn ones too. JSON, PNG and GIF only."""
 
 from __future__ import annotations
 

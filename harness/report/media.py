@@ -1,4 +1,4 @@
-"""What there is to look at: samples beside data and confusion matrices, chosen from the run folders."""
+"""What there is to look at: samples beside data, episodes, confusion matrices, chosen from the run folders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from harness.gif import still
 from harness.report.figures import matrix_figure, points_figure
 from harness.report.folders import RunFolder
 from harness.statistics import Group, thin
 
-__all__ = ["data_uri", "matrices", "samples"]
+__all__ = ["data_uri", "matrices", "samples", "videos"]
 
 MOST_SEEDS = 4
+MOST_VIDEOS = 2  # of one label: a video weighs as much as a hundred curves
 MOST_BYTES = 400_000
+MOST_BYTES_OF_VIDEOS = 12_000_000
 MOST_PIXELS = 800
 
 
@@ -35,7 +38,11 @@ def data_uri(path: Path) -> str | None:
                 raw = shrunk.getvalue()
     except (OSError, ValueError):
         return None
-    return "data:image/png;base64," + base64.b64encode(raw).decode()
+    return _as_uri("png", raw)
+
+
+def _as_uri(kind: str, raw: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(raw).decode()
 
 
 def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:
@@ -48,7 +55,8 @@ def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Ma
     for group in groups:
         slot = slots[group.learner, group.label]
         for name in _names(group, folders, ("points", "image")):
-            drawn = (_panel(row, folders[row["id"]], name, slot) for row in _choose(group, folders, name))
+            chosen = _choose(group, folders, name, MOST_SEEDS)
+            drawn = (_panel(row, folders[row["id"]], name, slot) for row in chosen)
             panels = [panel for panel in drawn if panel is not None]
             if panels:
                 having = sum(name in folders[row["id"]].media for row in group.trials)
@@ -66,13 +74,13 @@ def _names(group: Group, folders: Mapping[str, RunFolder], kinds: tuple[str, ...
     return list(names)
 
 
-def _choose(group: Group, folders: Mapping[str, RunFolder], name: str) -> list[Mapping[str, Any]]:
+def _choose(group: Group, folders: Mapping[str, RunFolder], name: str, most: int) -> list[Mapping[str, Any]]:
     having = [row for row in group.trials if name in folders[row["id"]].media]
-    if len(having) <= MOST_SEEDS:
+    if len(having) <= most:
         return having
     scored = {identity: score for identity, _, score in group.scores}
     ranked = sorted(having, key=lambda row: (row["id"] not in scored, scored.get(row["id"], 0.0), row["seed"]))
-    return [ranked[k] for k in thin(len(ranked), MOST_SEEDS)]
+    return [ranked[k] for k in thin(len(ranked), most)]
 
 
 def _panel(row: Mapping[str, Any], folder: RunFolder, name: str, slot: int) -> dict | None:
@@ -94,9 +102,41 @@ def _panel(row: Mapping[str, Any], folder: RunFolder, name: str, slot: int) -> d
 
 
 def _image(folder: RunFolder, file: Any) -> str | None:
-    if not isinstance(file, str) or Path(file).name != file:
-        return None  # only files of the run folder's own media
-    return data_uri(folder.path / "media" / file)
+    path = _own(folder, file)
+    return None if path is None else data_uri(path)
+
+
+def _own(folder: RunFolder, file: Any) -> Path | None:
+    """A file of the run folder's own media; None for a name that leads elsewhere."""
+    return folder.path / "media" / file if isinstance(file, str) and Path(file).name == file else None
+
+
+def videos(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:
+    """One entry a label and name with the videos of at most two of its seeds, as long as the page stays light."""
+    found, written = [], 0
+    for group in groups:
+        for name in _names(group, folders, ("video",)):
+            drawn = (_video(row, folders[row["id"]], name) for row in _choose(group, folders, name, MOST_VIDEOS))
+            panels = [panel for panel in drawn if panel is not None]
+            written += sum(len(panel["video"]) for panel in panels)
+            if panels and written <= MOST_BYTES_OF_VIDEOS:
+                slot = slots[group.learner, group.label]
+                found.append({"label": group.label, "slot": slot, "name": name, "panels": panels})
+    return found
+
+
+def _video(row: Mapping[str, Any], folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """A GIF and its first frame, for readers who want nothing to move; None where it cannot be shown."""
+    path = _own(folder, folder.media[name].get("file"))
+    try:
+        if path is None or path.stat().st_size > MOST_BYTES:
+            return None
+        raw = path.read_bytes()
+        first = still(raw)
+    except (OSError, ValueError):
+        return None
+    caption = str(folder.media[name].get("caption") or "")
+    return {"seed": row["seed"], "caption": caption, "video": _as_uri("gif", raw), "still": _as_uri("png", first)}
 
 
 def matrices(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:

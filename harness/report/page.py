@@ -86,6 +86,7 @@ def page_context(
         "boards": board.boards(groups, scores, slots),
         "curves": curves,
         "samples": samples,
+        "videos": media.videos(groups, folders, slots),
         "matrices": matrices,
         "trials": [_trial(row, folders[row["id"]], slots) for row in trials],
         "states": [state for state in board.STATES if any(row["state"] == state for row in trials)],

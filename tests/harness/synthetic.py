@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from harness.gif import gif
+
 VERSIONS = {"python": "3.11.9", "torch": "2.13.0", "seedbed": "0.1.0", "numpy": "2.4.6"}
 MACHINE = {"cpu": "Example CPU", "cores": 2, "platform": "Linux x86_64", "gpu": None}
 FILE = """name: synthetic
@@ -221,6 +223,12 @@ def _media(folder: Path, learner: str, label: str, rng: np.random.Generator) -> 
         counts = np.diag(rng.integers(33, 37, 10)) + (rng.random((10, 10)) < 0.06) * rng.integers(1, 3, (10, 10))
         value = {"kind": "matrix", "data": counts.tolist(), "labels": [str(k) for k in range(10)]}
         write(folder / "confusion.json", value | {"caption": "held-out fifth of the digits"})
+    else:
+        frames = np.zeros((40, 60, 90, 3), dtype=np.uint8)
+        for k, x in enumerate(rng.integers(5, 75) + np.rint(4 * np.sin(np.arange(40) / 6)).astype(int)):
+            frames[k, 20:50, x : x + 10] = (255, 200, 90)
+        (folder / "episode.gif").write_bytes(gif(frames, 25.0))
+        write(folder / "episode.json", {"kind": "video", "caption": "return 40 in 40 steps", "file": "episode.gif"})
 
 
 def _ring(rng: np.random.Generator, n: int, spread: float) -> np.ndarray:

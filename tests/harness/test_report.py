@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from harness.gif import gif
 from harness.report import board, build_page, figures, media, provenance, text
 from harness.report.folders import RunFolder, column, read_folder, read_metrics
 from harness.report.page import embed_json
@@ -165,6 +166,48 @@ def test_media_reads_only_its_own_folder(tmp_path):
     folder = RunFolder(tmp_path / "trial")
     assert media._image(folder, "../../secret.png") is None
     assert media.data_uri(secret) is None  # not a picture
+
+
+def _filmed(root, labels=("a",), seeds=3, file=None):
+    """(groups, folders, slots) of done trials with one video each."""
+    rows = [_row(f"{name}{k}", seed=k, score=float(k), label=name) for name in labels for k in range(seeds)]
+    film = gif(np.zeros((2, 8, 8, 3), dtype=np.uint8), 25.0) if file is None else file
+    folders = {}
+    for row in rows:
+        (root / row["id"] / "media").mkdir(parents=True)
+        (root / row["id"] / "media" / "episode.gif").write_bytes(film)
+        about = {"kind": "video", "file": "episode.gif", "caption": "fine"}
+        folders[row["id"]] = RunFolder(root / row["id"], media={"episode": about})
+    groups = group_trials(rows, lambda row: row["score"])
+    return groups, folders, {(g.learner, g.label): k for k, g in enumerate(groups)}
+
+
+def test_videos_of_two_seeds_a_label(tmp_path):
+    first, second = media.videos(*_filmed(tmp_path, labels=("a", "b")))
+    assert (first["label"], second["label"], second["name"]) == ("a", "b", "episode")
+    assert [(p["seed"], p["caption"]) for p in first["panels"]] == [(0, "fine"), (2, "fine")]
+    assert first["panels"][0]["video"].startswith("data:image/gif;base64,R0lGOD")
+    assert first["panels"][0]["still"].startswith("data:image/png;base64,iVBOR")
+
+
+def test_videos_do_not_make_the_page_heavy(tmp_path, monkeypatch):
+    filmed = _filmed(tmp_path, labels=("a", "b"))
+    one = sum(len(panel["video"]) for panel in media.videos(*filmed)[0]["panels"])
+    monkeypatch.setattr(media, "MOST_BYTES_OF_VIDEOS", one)
+    assert [entry["label"] for entry in media.videos(*filmed)] == ["a"]
+    monkeypatch.setattr(media, "MOST_BYTES", 10)
+    assert media.videos(*filmed) == []
+
+
+@pytest.mark.parametrize("file", [b"", b"<svg onload=x>", b"GIF89a"])
+def test_what_is_no_gif_is_left_out(tmp_path, file):
+    assert media.videos(*_filmed(tmp_path, file=file)) == []
+
+
+def test_videos_come_from_the_own_folder_alone(tmp_path):
+    groups, folders, slots = _filmed(tmp_path, seeds=1)
+    folders["a0"].media["episode"]["file"] = "../media/episode.gif"
+    assert media.videos(groups, folders, slots) == []
 
 
 # -- leaderboard, provenance -----------------------------------------------------------------------------------------

@@ -66,7 +66,10 @@ def _media(folder: Path) -> None:
         "caption": "ring",
     }
     matrix = {"kind": "matrix", "data": [[5, 1], [0, 7]], "labels": ["0", "1"], "caption": "confusion"}
-    for name, about in {"digits": digits, "ring": points, "confusion": matrix}.items():
+    frames = [Image.new("P", (8, 8), k) for k in range(3)]
+    frames[0].save(folder / "episode.gif", save_all=True, append_images=frames[1:])
+    video = {"kind": "video", "caption": "return 3", "file": "episode.gif"}
+    for name, about in {"digits": digits, "ring": points, "confusion": matrix, "episode": video}.items():
         (folder / f"{name}.json").write_text(json.dumps(about))
 
 
