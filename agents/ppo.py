@@ -1,104 +1,121 @@
-"""PPO with clipped objective (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et
-al. 2016,
+"""PPO with clipped objective (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et al. 2016,
 arXiv:1506.02438).
 
-In the order collect, targets, update, log. Everything below `PPO.advance` is a function of ONE trial.
+In the order collect, targets, update, log. Everything below `PPO.work` is a function of ONE trial.
 
-Legend: T steps, N environments, B = T * N samples, M samples of a minibatch, K lanes (outermost, seen in
-`PPO` only).
+Legend: T steps, N environments, R = T * N rows of a rollout, B rows of a minibatch, K lanes (outermost, seen in `PPO`
+only).
 
-Deliberate differences from CleanRL's ppo.py: time limits bootstrap the value of the observation they cut off
-(CleanRL treats them as ends); the value loss is not clipped (Andrychowicz et al. 2021 find clipping harmful);
-actions are drawn by inverting the distribution function from noise that is passed in.
+Deliberate differences from CleanRL's ppo.py: time limits bootstrap the value of the observation they cut off (CleanRL
+treats them as ends); the value loss is the mean squared error, not half of it, as in stable-baselines3; it is clipped
+only on request (Andrychowicz et al. 2021 find that harmful); actions are drawn by inverting distribution functions
+from noise that is passed in. From stable-baselines3: the learning rate of the first update is the one at progress 0.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from agents.envs import EnvConfig, make_environments
 from agents.envs.render import episode_media
 from agents.envs.scores import scored
+from agents.envs.spaces import see
 from agents.envs.transition import Rollout
+from agents.networks import exported
 from agents.returns import gae, mean_return
+from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
-from nets.activations import ACTIVATIONS
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
+from nets.transfer import encoder_parameters, held
 
 __all__ = ["PPO", "PPOConfig", "ppo_loss"]
 
-HYPER = ("gamma", "gae_lambda", "clip", "ent_coef", "vf_coef", "max_grad_norm")
-LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
+HYPER = ("lr", "gamma", "gae_lambda", "clip", "clip_value", "target_kl", "ent_coef", "vf_coef", "max_grad_norm")
+LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps_taken")
+
+if TYPE_CHECKING:
+    Net = Any
+else:
+    Net = encoder_config("mlp", {"mlp": {"hidden_features": (64, 64), "activation": "tanh", "init": "orthogonal"}})
 
 
 class PPOConfig(EnvConfig):
     """Configuration of `ppo`; the defaults solve CartPole-v1 in 100,000 steps."""
 
-    actions = ("discrete",)
-
     n_envs: int = Field(4, ge=1, description="environments of one trial")
     n_steps: int = Field(128, ge=1, description="steps of every environment between two updates")
     epochs: int = Field(4, ge=1, description="passes over a rollout")
-    minibatches: int = Field(4, ge=1, description="minibatches of one pass")
+    batch: int = Field(128, ge=2, description="rows of a minibatch; a rollout of fewer is one minibatch")
     lr: PerLaneFloat = Field(1e-3, ge=0, description="Adam's learning rate at the start")
-    lr_schedule: Literal["linear", "constant"] = Field(
-        "linear", description="linear: falls to 0 at the last step"
-    )
+    lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: falls to 0 at the last step")
     gamma: PerLaneFloat = Field(0.98, ge=0, le=1, description="discount of future rewards")
-    gae_lambda: PerLaneFloat = Field(
-        0.8, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)"
+    gae_lambda: PerLaneFloat = Field(0.8, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)")
+    normalise_advantage: bool = Field(
+        True, description="whether the advantages of a minibatch get mean 0 and deviation 1"
     )
-    clip: PerLaneFloat = Field(
-        0.2, gt=0, description="largest useful change of an action's probability ratio"
-    )
-    clip_schedule: Literal["linear", "constant"] = Field(
-        "constant", description="linear: falls to 0 at the last step"
+    clip: PerLaneFloat = Field(0.2, gt=0, description="largest useful change of an action's probability ratio")
+    clip_schedule: Literal["linear", "constant"] = Field("constant", description="linear: falls to 0 at the last step")
+    clip_value: PerLaneFloat = Field(0.0, ge=0, description="largest useful change of a value; 0 does not clip")
+    target_kl: PerLaneFloat = Field(
+        0.0, ge=0, description="a trial whose policy has moved 1.5 times so far learns no more from a rollout; 0: never"
     )
     ent_coef: PerLaneFloat = Field(0.0, ge=0, description="weight of the entropy bonus")
-    vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value loss")
+    vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value's mean squared error")
     max_grad_norm: PerLaneFloat = Field(0.5, gt=0, description="largest global norm of a gradient")
-    hidden_features: tuple[int, ...] = Field(
-        (64, 64), description="widths of the hidden layers of actor and critic"
+    net: Net = Field(
+        default_factory=dict, validate_default=True, description="the encoder of actor and critic: its kind and fields"
     )
-    activation: str = Field("tanh", description="activation between layers, a name in nets.activations")
+    shared: bool = Field(False, description="whether actor and critic share the encoder")
+    log_std_init: float = Field(
+        0.0, description="logarithm of the standard deviation of continuous actions at the start"
+    )
     layers_every: int = Field(
         0, ge=0, description="minibatches between two looks at every layer's gradients and activations; 0 never looks"
     )
 
-    @field_validator("activation")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"unknown activation; known: {', '.join(sorted(ACTIVATIONS))}")
-        return name
-
     @model_validator(mode="after")
-    def _whole_minibatches(self) -> PPOConfig:
-        if (self.n_envs * self.n_steps) % self.minibatches:
-            raise ValueError(
-                f"n_envs * n_steps = {self.n_envs * self.n_steps} is not a multiple of minibatches"
-            )
+    def _can_learn(self) -> PPOConfig:
+        if self.chunk > self.batch and self.chunk % self.batch:
+            raise ValueError(f"batch: n_envs * n_steps = {self.chunk} is not a multiple of batch = {self.batch}")
+        if self.chunk < 2:
+            raise ValueError("n_steps: a rollout of one row has no spread of advantages; raise n_steps or n_envs")
+        try:
+            check_builds(self.net, self.env_spec.obs_shape, 1)
+        except ValueError as error:
+            raise ValueError(f"net: {error}") from None
         return self
 
     @property
     def network(self) -> dict[str, Any]:
         """The configuration of actor and critic, as `nets.registry.build` takes it."""
-        shape = {"hidden_features": self.hidden_features, "activation": self.activation}
-        return {"kind": "actor-critic", "encoder": {"kind": "mlp", **shape, "init": "orthogonal"}}
+        return {"kind": "actor-critic", "encoder": self.net.model_dump(), "shared": self.shared}
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The configuration of the policy's head; it starts as PyTorch's layers do where the encoder does."""
+        head = self.env_spec.action.head
+        if getattr(self.net, "init", "orthogonal") == "torch":
+            head["init"] = "torch"
+        return head | {"log_std": self.log_std_init} if head["kind"] == "gaussian" else head
 
     @property
     def chunk(self) -> int:
-        """Samples of one rollout of one trial, B."""
+        """Rows of one rollout of one trial, R."""
         return self.n_envs * self.n_steps
+
+    @property
+    def minibatches(self) -> int:
+        """Minibatches of one pass."""
+        return max(1, self.chunk // self.batch)
 
     @property
     def seconds_per_progress(self) -> float:
@@ -108,45 +125,44 @@ class PPOConfig(EnvConfig):
     def eager_seconds(self, lanes: int) -> float:
         """Expected cost of a cohort run eagerly on one core.
 
-        Measured for small networks: 0.7 ms a step and 5 ms a minibatch, however many lanes, plus 2
-        microseconds for every sample of every pass.
+        Measured for small networks: 0.7 ms a step and 5 ms a minibatch, however many lanes, plus 2 microseconds for
+        every row of every pass.
         """
         fixed = 7e-4 * self.n_steps + 5e-3 * self.epochs * self.minibatches
         return self.budget / self.chunk * (fixed + 2e-6 * self.epochs * self.chunk * lanes)
 
 
 class Batch(NamedTuple):
-    """One rollout with its targets, flat: every tensor [B, ...] (one trial)."""
+    """Rows of a rollout with their targets: every tensor [R, ...], or [B, ...] of a minibatch (one trial)."""
 
     obs: Tensor
+    mask: Tensor
     action: Tensor
     log_prob: Tensor
+    value: Tensor
     advantage: Tensor
     target: Tensor
 
 
 class PPO(Learner):
-    """Proximal policy optimisation for discrete actions."""
+    """Proximal policy optimisation."""
 
     Config = PPOConfig
     unit = "env_steps"
     score = Score("return", "max", worst=0.0)
-    version = 2  # networks of `nets.registry`
+    version = 3  # every action space; the value loss is the mean squared error
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
-        config = lanes.config
-        self.lanes, self.chunk = lanes, config.chunk
-        each = lanes.execution.each
-        spec = config.env_spec
-        self.obs_rank = len(spec.obs_shape)
-        self.build = lambda: build(config.network, spec.obs_shape, spec.action.counts[0])
-        self.net, params, _ = lanes.stack(self.build, "ppo/init")
-        self.envs = make_environments(self._act, lanes, config.n_steps)
+        config, each = lanes.config, lanes.execution.each
+        self.lanes, self.chunk, self.spec = lanes, config.chunk, config.env_spec
+        self.net, params, _ = lanes.stack(lambda: build(config.network, self.spec.obs_shape, config.head), "ppo/init")
+        self.held = encoder_parameters(params) if config.freeze_encoder else frozenset()
+        self.hyper = {name: lanes.per_lane(name) for name in HYPER}
+        self.envs = make_environments(self._act, lanes, config.n_steps, gamma=self.hyper["gamma"])
         self._targets = each(self._targets_of_one)
         self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
         self._look = each(self._look_of_one)
-        self.hyper = {name: lanes.per_lane(name) for name in (*HYPER, "lr")}
         k = len(lanes)
         return {
             "progress": lanes.execution.tensor(np.zeros(k, dtype=np.int64)),
@@ -166,12 +182,12 @@ class PPO(Learner):
         batch = self._targets(state["params"], self.hyper, rollout)
         # update
         left = self.lanes.execution.tensor(np.float64(1 - progress / config.budget))
-        logs, seen = [], {}
+        logs, seen, learning = [], {}, state["alive"]
         minibatches = self._minibatches(progress)
         for i, index in enumerate(minibatches, progress // self.chunk * len(minibatches)):
             before = state["params"]
-            state["params"], state["adam"], log = self._update(
-                before, state["adam"], state["alive"], self.hyper, batch, index, left
+            state["params"], state["adam"], learning, log = self._update(
+                before, state["adam"], learning, self.hyper, batch, index, left
             )
             logs.append(log)
             if config.layers_every and i % config.layers_every == 0:
@@ -183,13 +199,17 @@ class PPO(Learner):
         return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}, **seen}
 
     def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, [K, episodes]."""
-        progress, episodes = int(state["progress"][0]), self.lanes.config.eval_episodes
-        return scored(self.lanes.config, self.envs.evaluate(state["params"], state["envs"], progress, episodes))
+        """Returns of deterministic episodes, also normalised, and of episodes with sampled actions, [K, episodes]."""
+        at, config = (state["params"], state["envs"], progress_of(state)), self.lanes.config
+        found = scored(config, self.envs.evaluate(*at, config.eval_episodes))
+        if config.eval_sampled_episodes:
+            found["sampled_return"] = self.envs.evaluate(*at, config.eval_sampled_episodes, sampled=True)
+        return found
 
     def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic."""
-        return module_of(self.build, state["params"], {}, lane)
+        """The lane's actor and critic, for raw observations."""
+        config, norm = self.lanes.config, state["envs"]["norm"]
+        return exported(config.network, self.spec, config.head, state["params"], norm, lane)
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """An episode."""
@@ -209,95 +229,111 @@ class PPO(Learner):
         return Work(config.eager_seconds(lanes), compile_seconds=50.0, speedup=5.0)
 
     def _minibatches(self, progress: int) -> list[Tensor]:
-        """Indices [K, M] of every minibatch of every epoch: one permutation a lane and epoch."""
-        config, size = self.lanes.config, self.chunk // self.lanes.config.minibatches
+        """Indices [K, B] of every minibatch of every epoch: one permutation a lane and epoch."""
+        config = self.lanes.config
         generators = self.lanes.generators("ppo/minibatches", progress)
         orders = [[g.permutation(self.chunk) for _ in range(config.epochs)] for g in generators]
-        index = self.lanes.execution.tensor(np.array(orders, dtype=np.int64)).flatten(1)  # [K, epochs * B]
-        return [part.contiguous() for part in index.split(size, 1)]
+        index = self.lanes.execution.tensor(np.array(orders, dtype=np.int64)).flatten(1)  # [K, epochs * R]
+        return [part.contiguous() for part in index.split(self.chunk // config.minibatches, 1)]
 
     # Functions of one trial
 
-    def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, u: Tensor | None) -> tuple[Tensor, Any]:
-        """Actions [N]: from uniform noise u [N], or the most probable ones."""
-        logits = self._head("actor", params, obs)
-        return logits.argmax(-1) if u is None else invert_categorical(logits, u), carry
+    def _call(self, params: Any, obs: Tensor, side: str = "both") -> Any:
+        """What actor and critic, or one of them, say of observations."""
+        return call(self.net, params, {}, see(obs, self.lanes.execution.dtype), side)[0]
 
-    def _head(self, name: str, params: Any, obs: Tensor) -> Tensor:
-        """The output of "actor" or "critic" alone."""
-        part = {n.removeprefix(f"{name}."): p for n, p in params.items() if n.startswith(f"{name}.")}
-        return call(getattr(self.net, name), part, {}, obs.flatten(obs.dim() - self.obs_rank))[0]
+    def _act(self, params: Any, carry: Any, obs: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Any]:
+        """Actions [N, ...]: drawn from noise, or the most probable ones."""
+        policy = self.spec.action.distribution(self._call(params, obs, "actor"), mask)
+        return policy.mode() if noise is None else policy.sample(noise), carry
 
     def _targets_of_one(self, params: Any, hyper: dict[str, Tensor], rollout: Rollout) -> Batch:
-        """Values, advantages and log-probabilities of a rollout [T, N, ...], flattened to [B, ...]."""
-        (logits, value), _ = call(self.net, params, {}, rollout.obs)
-        next_value = self._head("critic", params, rollout.next_obs).squeeze(-1)
-        advantage = gae(rollout, value, next_value, hyper["gamma"], hyper["gae_lambda"])
-        log_prob = log_prob_of(logits, rollout.action)
-        full = Batch(rollout.obs, rollout.action, log_prob, advantage, advantage + value)
-        return Batch(*(t.flatten(0, 1) for t in full))
+        """Values, advantages and log-probabilities of a rollout [T, N, ...], flattened to [R, ...]."""
+        rows = Rollout(*(t.flatten(0, 1) for t in rollout))
+        raw, value = self._call(params, rows.obs)
+        log_prob = self.spec.action.distribution(raw, rows.mask).log_prob(rows.action)
+        next_value = self._call(params, rows.next_obs, "critic").reshape(rollout.reward.shape)
+        advantage = gae(rollout, value.reshape_as(next_value), next_value, hyper["gamma"], hyper["gae_lambda"])
+        advantage = advantage.flatten()
+        return Batch(rows.obs, rows.mask, rows.action, log_prob, value, advantage, advantage + value)
 
     def _update_of_one(
-        self, params: Any, opt: Any, alive: Tensor, hyper: Any, batch: Batch, index: Tensor, left: Tensor
-    ) -> tuple[Any, Any, Tensor]:
-        """One minibatch [M]: loss, gradient, clipping, Adam; a lane that has ended stays as it is."""
+        self, params: Any, opt: Any, learning: Tensor, hyper: Any, batch: Batch, index: Tensor, left: Tensor
+    ) -> tuple[Any, Any, Tensor, Tensor]:
+        """One minibatch [B]: loss, gradient, clipping, Adam; a lane that has ended, or learns no more, stays."""
         config = self.lanes.config
         lr = linear(0.0, left, hyper["lr"]) if config.lr_schedule == "linear" else hyper["lr"]
         clip = linear(0.0, left, hyper["clip"]) if config.clip_schedule == "linear" else hyper["clip"]
         minibatch = Batch(*(t[index] for t in batch))
 
         def loss(params: Any) -> tuple[Tensor, dict[str, Tensor]]:
-            (logits, value), _ = call(self.net, params, {}, minibatch.obs)
-            return ppo_loss(logits, value, minibatch, clip, hyper["ent_coef"], hyper["vf_coef"])
+            return self._loss(self._call(params, minibatch.obs), minibatch, clip, hyper)
 
         grads, (_, log) = grad_and_value(loss, has_aux=True)(params)
-        grads, log["grad_norm"] = clip_by_global_norm(grads, hyper["max_grad_norm"])
+        grads, log["grad_norm"] = clip_by_global_norm(held(grads, self.held), hyper["max_grad_norm"])
+        learning = learning & ~((hyper["target_kl"] > 0) & (log["kl"] > 1.5 * hyper["target_kl"]))
         after = adam(params, grads, opt, lr, eps=1e-5)
-        params, opt = keep(alive, after, (params, opt))
-        return params, opt, torch.stack([log[name] for name in LOGGED])
+        params, opt = keep(learning, after, (params, opt))
+        log["steps_taken"] = learning.to(lr.dtype)
+        return params, opt, learning, torch.stack([log[name] for name in LOGGED])
 
+    def _loss(self, output: Any, minibatch: Batch, clip: Tensor, hyper: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """`ppo_loss` of what actor and critic say of a minibatch."""
+        raw, value = output
+        policy = self.spec.action.distribution(raw, minibatch.mask)
+        if self.lanes.config.normalise_advantage:
+            a = minibatch.advantage
+            minibatch = minibatch._replace(advantage=(a - a.mean()) / (a.std() + 1e-8))
+        log_prob, entropy = policy.log_prob(minibatch.action), policy.entropy().mean()
+        coefficients = (hyper["clip_value"], hyper["ent_coef"], hyper["vf_coef"])
+        return ppo_loss(log_prob, entropy, value, minibatch, clip, *coefficients)
 
-    def _look_of_one(
-        self, params: Any, after: Any, hyper: Any, batch: Batch, index: Tensor
-    ) -> dict[str, Tensor]:
+    def _look_of_one(self, params: Any, after: Any, hyper: Any, batch: Batch, index: Tensor) -> dict[str, Tensor]:
         """Statistics of every layer for one minibatch that was trained on (at the clip range of the start)."""
         minibatch = Batch(*(t[index] for t in batch))
 
         def loss(params: Any) -> Any:
-            ((logits, value), _), seen = activation_statistics(self.net, params, {}, minibatch.obs)
-            coefs = (hyper["ent_coef"], hyper["vf_coef"])
-            return ppo_loss(logits, value, minibatch, hyper["clip"], *coefs)[0], seen
+            obs = see(minibatch.obs, self.lanes.execution.dtype)
+            (output, _), seen = activation_statistics(self.net, params, {}, obs)
+            return self._loss(output, minibatch, hyper["clip"], hyper)[0], seen
 
         grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
         return layer_statistics(params, grads, after, seen)
 
 
 def ppo_loss(
-    logits: Tensor, value: Tensor, batch: Batch, clip: Tensor, ent_coef: Any, vf_coef: Any
+    log_prob: Tensor,
+    entropy: Tensor,
+    value: Tensor,
+    batch: Batch,
+    clip: Tensor,
+    clip_value: Any,
+    ent_coef: Any,
+    vf_coef: Any,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The clipped objective, equation 9 of the paper, as a loss; advantages are normalised over the
-    minibatch.
+    """The clipped objective, equation 9 of the paper, as a loss.
 
     Args:
-        logits: [M, actions].
-        value: [M].
-        batch: the minibatch [M].
+        log_prob: of the minibatch's actions [B].
+        entropy: of the policy, 0-dim.
+        value: [B].
+        batch: the minibatch [B].
         clip: epsilon of equation 7, 0-dim.
+        clip_value: largest useful change of a value (Schulman's code, not in the paper), 0-dim; 0 does not clip.
         ent_coef: c2 of equation 9.
-        vf_coef: c1 of equation 9, over the mean of half the squared error.
+        vf_coef: c1 of equation 9.
 
     Returns:
         (loss, {"policy_loss", "value_loss", "entropy", "kl", "clip_fraction"}), all 0-dim.
     """
-    log_probs = torch.log_softmax(logits, -1)
-    log_prob = torch.gather(log_probs, -1, batch.action.unsqueeze(-1)).squeeze(-1)
-    advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
     log_ratio = log_prob - batch.log_prob
     ratio = log_ratio.exp()
     clipped = torch.minimum(torch.maximum(ratio, 1 - clip), 1 + clip)
-    policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()  # equation 7
-    value_loss = 0.5 * (value - batch.target).square().mean()
-    entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+    policy_loss = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()  # equation 7
+    near = batch.value + torch.minimum(torch.maximum(value - batch.value, -clip_value), clip_value)
+    error = (value - batch.target).square()
+    worse = torch.maximum(error, (near - batch.target).square())
+    value_loss = torch.where(clip_value > 0, worse, error).mean()
     log = {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
@@ -306,14 +342,3 @@ def ppo_loss(
         "clip_fraction": ((ratio - 1).abs() > clip).to(ratio.dtype).mean(),
     }
     return policy_loss + vf_coef * value_loss - ent_coef * entropy, log
-
-
-def invert_categorical(logits: Tensor, u: Tensor) -> Tensor:
-    """Actions [...] distributed as softmax(logits [..., A]), from uniform noise u [...] in [0, 1)."""
-    bounds = torch.softmax(logits, -1).cumsum(-1)[..., :-1]  # the last one is 1 but for rounding
-    return (u.unsqueeze(-1) >= bounds).sum(-1)
-
-
-def log_prob_of(logits: Tensor, action: Tensor) -> Tensor:
-    """Log-probabilities [...] of actions [...] under softmax(logits [..., A])."""
-    return torch.gather(torch.log_softmax(logits, -1), -1, action.unsqueeze(-1)).squeeze(-1)

@@ -40,10 +40,15 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
             return given
         kind = given.get("kind", default)
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
-        return {"kind": kind, **own, **given}
+        return {"kind": kind, **own, **{name: _as_tuple(value) for name, value in given.items()}}
 
     union: Any = Union[tuple(encoders().values())]  # noqa: UP007  the members are known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
+
+
+def _as_tuple(value: Any) -> Any:
+    """Lists of a file as the tuples that blocks take: behind a validator of ours pydantic no longer converts them."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -> None:

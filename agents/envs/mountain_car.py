@@ -39,7 +39,7 @@ class _Car(TensorEnv):
         return state["physics"]
 
     def _driven(self, state: Mapping[str, Tensor], push: Tensor, goal: float) -> tuple[dict[str, Tensor], Tensor]:
-        """(state after one step with an acceleration `push` [...], whether the goal is reached); a wall stops the car."""
+        """(state after a step with an acceleration `push` [...], whether the goal is reached); a wall stops the car."""
         position, velocity = state["physics"].unbind(-1)
         velocity = (velocity + (push + torch.cos(3 * position) * -GRAVITY)).clamp(-FASTEST, FASTEST)
         position = (position + velocity).clamp(LOWEST, HIGHEST)

@@ -24,7 +24,7 @@ TIME_LIMIT = 200
 class Pendulum(TensorEnv):
     """Swing a pendulum up and hold it there by a torque in [-2, 2]; angle, speed and effort, squared, cost reward.
 
-    The state is {"physics": [..., 2] (angle from upright, speed), "time": [...]}; the observation is cosine, sine, speed.
+    The state is {"physics": [..., 2] (angle, speed), "time": [...]}; the observation is cosine, sine and speed.
     """
 
     obs_shape = (3,)
