@@ -1,4 +1,4 @@
-"""Agents' networks as ordinary ones: what a lane has learned, for raw observations."""
+"""Networks of agents as others use them: exported, served, explained."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from agents.envs.spaces import EnvSpec
-from nets.lanes import module_of
 from nets.normalisers import normaliser_variance
 from nets.registry import build
 
-__all__ = ["exported"]
+__all__ = ["deployed"]
 
-EPS = 1e-8  # of nets.normalisers.normalise
+CLIP, EPS = 10.0, 1e-8  # of `nets.normalisers.normalise`
 
 
-def exported(
-    config: Mapping[str, Any], spec: EnvSpec, output: Any, params: Mapping[str, Tensor], norm: Any, lane: int
-) -> nn.Module:
-    """One lane's network on the CPU; what normalises its observations, or scales bytes, is its first layer.
+def deployed(net: nn.Module, spec: EnvSpec, norm: Mapping[str, Any], lane: int) -> nn.Module:
+    """A lane's network as one that takes what the environment gives; itself where training changed nothing of that.
 
     Args:
-        config: of the network, as `nets.registry.build` takes it.
-        spec: the environment.
-        output: as `build` takes it.
-        params: of all lanes, [K, ...].
-        norm: the environments' `norm`, of all lanes: {"obs": moments} where observations are normalised.
-        lane: which.
+        net: of `nets.lanes.module_of`, built by `nets.registry.build`.
+        spec: the environment's; bytes are scaled as `agents.envs.spaces.see` does.
+        norm: the environments' moments, `state["envs"]["norm"]`, which normalise observations where they have "obs".
+        lane: whose moments.
     """
-    if "obs" not in norm and not spec.pixels:
-        return module_of(lambda: build(config, spec.obs_shape, output), params, {}, lane)
-    inner = {f"network.{name}": p[lane : lane + 1] for name, p in params.items()}
-    weight = next(iter(params.values()))
     if "obs" in norm:
-        moments = {name: t[lane] for name, t in norm["obs"].items()}
-        mean, scale = moments["mean"], torch.rsqrt(normaliser_variance(moments) + EPS)
-    else:
-        mean, scale = weight.new_zeros(spec.obs_shape), weight.new_full(spec.obs_shape, 1 / 255)
-    first = {"mean": mean[None].to(weight.dtype), "scale": scale[None].to(weight.dtype)}
-    outer = {"kind": "normalised", "network": dict(config)}
-    return module_of(lambda: build(outer, spec.obs_shape, output), inner, first, 0)
+        moments: dict[str, Tensor] = {name: t[lane].detach().cpu() for name, t in norm["obs"].items()}
+        return _behind(net, moments["mean"], (normaliser_variance(moments) + EPS).sqrt(), CLIP)
+    if spec.pixels:
+        return _behind(net, torch.zeros(spec.obs_shape), torch.full(spec.obs_shape, 255.0), None)
+    return net
+
+
+def _behind(net: Any, mean: Tensor, std: Tensor, clip: float | None) -> nn.Module:
+    """The network behind (x - mean) / std."""
+    recipe = net.recipe
+    config = {"kind": "normalised", "net": recipe["config"], "clip": clip}
+    with torch.random.fork_rng(devices=[]):  # initialising must not move the caller's generator
+        whole: Any = build(config, recipe["input_shape"], recipe["output"])
+    whole.net.load_state_dict(net.state_dict())
+    whole.mean.copy_(mean)
+    whole.std.copy_(std)
+    return whole

@@ -21,17 +21,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from agents.envs import EnvConfig, make_environments
+from agents.envs import EnvConfig, evaluated, make_environments
 from agents.envs.render import episode_media
-from agents.envs.scores import scored
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.networks import exported
+from agents.networks import deployed
 from agents.returns import gae, mean_return
 from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
-from nets.lanes import Work, call, grad_and_value, keep
+from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
@@ -96,16 +95,16 @@ class PPOConfig(EnvConfig):
 
     @property
     def network(self) -> dict[str, Any]:
-        """The configuration of actor and critic, as `nets.registry.build` takes it."""
-        return {"kind": "actor-critic", "encoder": self.net.model_dump(), "shared": self.shared}
+        """The configuration of actor and critic, as `nets.registry.build` takes it.
 
-    @property
-    def head(self) -> dict[str, Any]:
-        """The configuration of the policy's head; it starts as PyTorch's layers do where the encoder does."""
-        head = self.env_spec.action.head
-        if getattr(self.net, "init", "orthogonal") == "torch":
-            head["init"] = "torch"
-        return head | {"log_std": self.log_std_init} if head["kind"] == "gaussian" else head
+        Their heads start as PyTorch's layers do where the encoder does, and orthogonal elsewhere.
+        """
+        init = "torch" if getattr(self.net, "init", "") == "torch" else "orthogonal"
+        policy = {"kind": self.env_spec.action.head["kind"], "init": init}
+        if policy["kind"] == "gaussian":
+            policy["log_std"] = self.log_std_init
+        sides = {"policy": policy, "value_init": init, "shared": self.shared}
+        return {"kind": "actor-critic", "encoder": self.net.model_dump(), **sides}
 
     @property
     def chunk(self) -> int:
@@ -156,7 +155,9 @@ class PPO(Learner):
         """Networks, Adam, environments."""
         config, each = lanes.config, lanes.execution.each
         self.lanes, self.chunk, self.spec = lanes, config.chunk, config.env_spec
-        self.net, params, _ = lanes.stack(lambda: build(config.network, self.spec.obs_shape, config.head), "ppo/init")
+        outputs = self.spec.action.head["out_features"]
+        self.build = lambda: build(config.network, self.spec.obs_shape, outputs)
+        self.net, params, _ = lanes.stack(self.build, "ppo/init")
         self.held = encoder_parameters(params) if config.freeze_encoder else frozenset()
         self.hyper = {name: lanes.per_lane(name) for name in HYPER}
         self.envs = make_environments(self._act, lanes, config.n_steps, gamma=self.hyper["gamma"])
@@ -199,17 +200,12 @@ class PPO(Learner):
         return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}, **seen}
 
     def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, also normalised, and of episodes with sampled actions, [K, episodes]."""
-        at, config = (state["params"], state["envs"], progress_of(state)), self.lanes.config
-        found = scored(config, self.envs.evaluate(*at, config.eval_episodes))
-        if config.eval_sampled_episodes:
-            found["sampled_return"] = self.envs.evaluate(*at, config.eval_sampled_episodes, sampled=True)
-        return found
+        """Returns of deterministic episodes, and of episodes with sampled actions, [K, episodes]."""
+        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], progress_of(state))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic, for raw observations."""
-        config, norm = self.lanes.config, state["envs"]["norm"]
-        return exported(config.network, self.spec, config.head, state["params"], norm, lane)
+        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """An episode."""

@@ -3,18 +3,23 @@
 Write protocol: a temporary folder per attempt; tensors, fsync; the manifest with sizes and sha256 last, fsync; the
 fence is checked; rename; fsync of the parent. The previous checkpoint goes only after the new one counts, and one older
 generation is kept for the case that the newest turns out to be damaged.
+
+What is large and changes little (replay) lies beside the checkpoints in segments, immutable files that several of them
+list: a segment is written and synced before the manifest that first lists it, verified with every checkpoint that lists
+it, and goes with the last one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +32,13 @@ __all__ = [
     "Checkpoint",
     "DamagedError",
     "FencedError",
+    "Segment",
     "check_like",
     "good_checkpoints",
     "load",
     "pack",
     "save",
+    "segments_of",
     "sha256_file",
     "unpack",
     "write_fence",
@@ -40,6 +47,7 @@ __all__ = [
 
 FORMAT = 1
 _NAME = re.compile(r"ckpt-(\d{12})-(\d+)$")
+_SEGMENT_NAME = re.compile(r".+-\d{12}-\d{12}-(\d+)(-whole)?\.safetensors$")
 
 
 class DamagedError(Exception):
@@ -51,13 +59,43 @@ class FencedError(Exception):
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Steps [first, last) of something that grows, in a file of its own.
+
+    Attributes:
+        owner: what it is a part of; a path in the state.
+        first: its first step.
+        last: the step after its last one.
+        whole: whether its steps change no more, so that later checkpoints may list it too.
+        tensors: what is to be written, made when it is; not kept.
+        name: of the file, once it is written.
+        bytes: its size.
+        sha256: of its bytes.
+    """
+
+    owner: str
+    first: int
+    last: int
+    whole: bool
+    tensors: Callable[[], dict[str, Tensor]] = field(default=dict, compare=False, repr=False)
+    name: str = ""
+    bytes: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint read back: the tree of tensors and the JSON facts beside it."""
+    """A checkpoint read back: the tree of tensors, the JSON facts beside it, the segments that it lists."""
 
     path: Path
     progress: int
     tree: Any
     meta: dict[str, Any]
+    segments: tuple[Segment, ...] = ()
+
+    def file(self, segment: Segment) -> Path:
+        """Where a segment is found."""
+        return _segments(self.path.parent) / Path(segment.name).name
 
 
 def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
@@ -152,8 +190,10 @@ def check_fence(folder: Path, fence: int) -> None:
         raise FencedError(f"cohort {folder.name} was taken over (fence {current}, this worker has {fence})")
 
 
-def save(folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any]) -> Path:
-    """Writes a checkpoint and makes it count, then drops all but the newest two.
+def save(
+    folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any], segments: Sequence[Segment] = ()
+) -> Path:
+    """Writes a checkpoint and makes it count, then drops all but the newest two, and segments that none of them lists.
 
     Args:
         folder: the cohort's folder (holds fence.json).
@@ -161,6 +201,7 @@ def save(folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any
         fence: this worker's fence number.
         tree: what to save.
         meta: JSON facts: lane -> trial, alive, mode, threads, committed bytes of the metrics files.
+        segments: what it lists; those without a name are written.
 
     Raises:
         FencedError: another driver took the cohort over; nothing was committed.
@@ -172,11 +213,16 @@ def save(folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any
         state = temporary / "state.safetensors"
         save_file(tensors, state)
         _fsync(state)
+        check_fence(folder, fence)
+        listed = [s if s.name else _write_segment(folder, temporary, fence, s) for s in segments]
+        if listed:
+            _fsync(_segments(folder))
         manifest = {
             "format": FORMAT,
             "progress": progress,
             "fence": fence,
             "files": {state.name: {"bytes": state.stat().st_size, "sha256": sha256_file(state)}},
+            "segments": [_facts(s) for s in listed],
             "tensors": {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()},
             "tree": skeleton,
             "meta": meta,
@@ -192,7 +238,47 @@ def save(folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any
         shutil.rmtree(temporary, ignore_errors=True)
     for old in _folders(folder)[2:]:
         shutil.rmtree(old, ignore_errors=True)
+    _drop_segments(folder, fence)
     return target
+
+
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments that a checkpoint's manifest lists."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    return tuple(Segment(**facts) for facts in manifest.get("segments", ()))
+
+
+def _segments(folder: Path) -> Path:
+    return folder / "segments"
+
+
+def _facts(segment: Segment) -> dict[str, Any]:
+    return {name: value for name, value in vars(segment).items() if name != "tensors"}
+
+
+def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) -> Segment:
+    """Writes a segment under a name that no other content ever has: steps differ at most between fences."""
+    whole = "-whole" * segment.whole
+    name = f"{segment.owner}-{segment.first:012d}-{segment.last:012d}-{fence}{whole}.safetensors"
+    file = temporary / name
+    save_file({key: t.cpu().contiguous() for key, t in segment.tensors().items()}, file)
+    _fsync(file)
+    written = replace(segment, name=name, bytes=file.stat().st_size, sha256=sha256_file(file))
+    _segments(folder).mkdir(exist_ok=True)
+    file.replace(_segments(folder) / name)
+    return written
+
+
+def _drop_segments(folder: Path, fence: int) -> None:
+    """Removes segments that no checkpoint lists; those of a later fence are another worker's, which is about to."""
+    listed: set[str] = set()
+    for path in _folders(folder):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged one lists nothing that could be used
+            listed.update(s.name for s in segments_of(path))
+    for file in _segments(folder).glob("*.safetensors"):
+        match = _SEGMENT_NAME.match(file.name)
+        if match and file.name not in listed and int(match[1]) <= fence:
+            file.unlink(missing_ok=True)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -213,6 +299,11 @@ def load(path: Path) -> Checkpoint:
             file = path / Path(name).name
             if file.stat().st_size != facts["bytes"] or sha256_file(file) != facts["sha256"]:
                 raise DamagedError(f"{file} is not what its manifest says")
+        found = Checkpoint(path, manifest["progress"], None, manifest["meta"], segments_of(path))
+        for segment in found.segments:
+            file = found.file(segment)
+            if file.stat().st_size != segment.bytes or sha256_file(file) != segment.sha256:
+                raise DamagedError(f"{file} is not what the manifest of {path.name} says")
         tensors = load_file(path / "state.safetensors")
         shapes = {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()}
         if manifest["format"] != FORMAT or shapes != manifest["tensors"]:
@@ -220,7 +311,7 @@ def load(path: Path) -> Checkpoint:
         tree = unpack(manifest["tree"], tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{path} cannot be read: {error}") from error
-    return Checkpoint(path, manifest["progress"], tree, manifest["meta"])
+    return replace(found, tree=tree)
 
 
 def good_checkpoints(folder: Path) -> Iterator[Checkpoint | DamagedError]:

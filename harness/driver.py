@@ -322,7 +322,7 @@ class Driver:
             self._mark(cohort, "stopped")
             return []
         if report.kind == "lane_error":
-            self._fail(cohort, list(report.lanes), report.error, report.traceback)
+            self._fail(cohort, [k for k in report.lanes if k not in cohort.ended], report.error, report.traceback)
             return self._split(cohort, [cohort.alive], f"{len(report.lanes)} lanes failed: {report.error}")
         return self._cohort_failed(cohort, report)
 

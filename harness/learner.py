@@ -41,10 +41,16 @@ State = dict[str, Any]  # nested dicts of tensors, lane axis first; "progress": 
 Metrics = Mapping[str, Tensor]  # name -> [K]
 
 BUILTIN: dict[str, str] = {
+    "a2c": "agents.a2c:A2C",
     "ppo": "agents.ppo:PPO",
+    "recurrent-ppo": "agents.recurrent_ppo:RecurrentPPO",
+    "dqn": "agents.dqn:DQN",
+    "sac": "agents.sac:SAC",
+    "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
+    "sb3": "agents.sb3:SB3",
 }
 
 
@@ -94,12 +100,14 @@ class Lanes:
         seeds: one trial seed a lane.
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
         encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
+        notes: sentences for the log; the worker takes them into its next report.
     """
 
     configs: tuple[Any, ...]
     seeds: tuple[int, ...]
     execution: Execution = field(default_factory=Execution)
     encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -148,11 +156,18 @@ class Learner:
     version: ClassVar[int] = 1  # raised when its numbers change
     foreign: ClassVar[bool] = False  # K = 1 and its own `save` and `load`
 
+    rings: ClassVar[Mapping[str, str]] = {}  # ring buffers in the state that are saved step by step: harness.rings
+
     paced: ClassVar[bool] = False  # sets its own boundaries (a user's own training function)
 
     chunk: int = 1  # progress of one `advance`; set in `start`
     budget: int = 0  # where training ends; 0 takes the configuration's
     lanes: Lanes
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the log: whoever has the lanes adds to them, the worker takes them into its next report."""
+        return self.lanes.notes
 
     @classmethod
     def score_of(cls, config: Any) -> Score:

@@ -24,6 +24,7 @@ from harness.messages import Decision, Job, Report
 from harness.modes import choose
 from harness.pace import Pace
 from harness.parents import encoders_of
+from harness.rings import Rings, broken_lanes
 from harness.runfolder import RunFolder, facts
 from nets.lanes import Execution, reset_compiler, resolve_device, use_compile_cache
 
@@ -124,6 +125,7 @@ class _CohortRun:
         self.lanes = replace(lanes, execution=replace(execution, mode=self.choice.mode))
         self.learner: Learner = cls()
         self.state = self.learner.start(self.lanes)
+        self.rings = Rings(cls.rings)
         self.pace = Pace.of(configs[0], self.learner.chunk, self.learner.budget or configs[0].budget)
         self.best: dict[int, dict[str, Any]] = {}
         self.evaluations: dict[int, list[dict[str, Any]]] = {k: [] for k in range(len(configs))}
@@ -166,8 +168,8 @@ class _CohortRun:
             self.state = self.learner.load(tree["state"])
         else:
             state = select(tree["state"], index)
-            checkpoint.check_like(self.state, state)
-            self.state = self.lanes.execution.move(state)
+            checkpoint.check_like(self.rings.without(self.state), state)
+            self.state = self.rings.restored(self.lanes.execution.move(state), self.state, found, index)
         old = {str(j): k for k, j in enumerate(index)}
         self.best = {old[j]: row for j, row in tree["best"].items() if j in old}
         self.evaluations = {old[j]: rows for j, rows in meta["evaluations"].items() if j in old}
@@ -178,7 +180,7 @@ class _CohortRun:
         self.seconds = meta["seconds"]
         self.committed = {t.id: meta["committed"][t.id] for t in self.job.trials}
         if found.path.parent == self.folder:
-            self.saved = found.progress
+            self.saved, self.rings.known = found.progress, found.segments
         self.notes.append(f"goes on from progress {found.progress:,}")
         self.learner.checkpointed(self.state)
         return self.committed
@@ -284,17 +286,7 @@ class _CohortRun:
         """Alive lanes with a NaN or an infinity anywhere in their state."""
         if self.learner.foreign:
             return []
-        bad = torch.zeros(len(self.lanes), dtype=torch.bool)
-
-        def look(tree: Any) -> None:
-            for value in tree.values():
-                if isinstance(value, dict):
-                    look(value)
-                elif value.is_floating_point():
-                    finite = value.isfinite()
-                    bad.logical_or_(~(finite.flatten(1).all(1) if finite.dim() > 1 else finite).cpu())
-
-        look(self.state)
+        bad = broken_lanes(self.rings.unseen(self.state), len(self.lanes))
         return [k for k in self.alive if bad[k]]
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -306,7 +298,7 @@ class _CohortRun:
         for lane in self.alive:
             self.committed[self.job.trials[lane].id] = self.run_folders[lane].commit()
         tree = {
-            "state": self.learner.save(self.state) if self.learner.foreign else self.state,
+            "state": self.learner.save(self.state) if self.learner.foreign else self.rings.without(self.state),
             "best": {str(k): row for k, row in self.best.items()},
         }
         meta = {
@@ -320,8 +312,9 @@ class _CohortRun:
             "lines": {str(k): line for k, line in self.lines.items()},
             "ended": {str(k): result for k, result in self.ended.items()},
         }
-        checkpoint.save(self.folder, self.progress, self.job.fence, tree, meta)
-        self.saved = self.progress
+        segments = self.rings.segments(self.state)
+        path = checkpoint.save(self.folder, self.progress, self.job.fence, tree, meta, segments)
+        self.saved, self.rings.known = self.progress, checkpoint.segments_of(path)
         self.learner.checkpointed(self.state)
 
     def _end(self, lane: int, state: str, reason: str) -> None:
@@ -376,7 +369,8 @@ class _CohortRun:
 
     def report(self, kind: Any, broken: list[int] | None = None) -> Report:
         """What the driver hears."""
-        notes, self.notes = self.notes, []
+        notes, self.notes = [*self.notes, *self.lanes.notes], []
+        self.lanes.notes.clear()
         return Report(
             kind,
             self.job.cohort,

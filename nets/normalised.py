@@ -1,4 +1,4 @@
-"""Networks whose first layer is what training has learned of its inputs' ranges."""
+"""A network together with the normalisation that its training put before it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ __all__ = ["Normalised"]
 
 @register("normalised", role="model")
 class Normalised(nn.Module):
-    """A network behind a fixed normalisation of its inputs: (x - mean) * scale, clipped.
+    """A network that takes raw inputs: inner((x - mean) / std), as `nets.normalisers.normalise` with fixed moments.
 
-    What an agent saw normalised while it learned (`nets.normalisers`), or as bytes, its exported network takes raw.
+    Mean and standard deviation are buffers, 0 and 1 at the start; whoever has trained the inner network sets them.
 
     Args:
-        in_shape: of one row.
+        in_shape: of one raw input, the inner network's own.
         out_features: as the inner network takes it.
-        network: the inner network's configuration.
-        clip: largest absolute value of a normalised number.
+        net: the inner network's configuration.
+        clip: largest absolute value that the inner network sees; None does not clip.
     """
 
     mean: Tensor
-    scale: Tensor
+    std: Tensor
 
     def __init__(
-        self, in_shape: tuple[int, ...], out_features: Any, network: Mapping[str, Any], clip: float = 10.0
+        self, in_shape: tuple[int, ...], out_features: Any, net: Mapping[str, Any], clip: float | None = None
     ) -> None:
         super().__init__()
-        self.network = build(network, in_shape, out_features)
-        self.register_buffer("mean", torch.zeros(in_shape))
-        self.register_buffer("scale", torch.ones(in_shape))
+        self.net = build(net, in_shape, out_features)
         self.clip = clip
+        self.register_buffer("mean", torch.zeros(in_shape))
+        self.register_buffer("std", torch.ones(in_shape))
 
     def forward(self, x: Tensor, *rest: Any) -> Any:
-        """Raw rows [B, *in_shape] to the inner network's output."""
-        z = (x.to(self.scale.dtype) - self.mean) * self.scale
-        return self.network(z.clamp(-self.clip, self.clip), *rest)
+        """Raw inputs [B, *in_shape], bytes too, to what the inner network gives."""
+        z = (x.to(self.mean.dtype) - self.mean) / self.std
+        return self.net(z if self.clip is None else z.clamp(-self.clip, self.clip), *rest)

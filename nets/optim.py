@@ -18,6 +18,7 @@ whatever its gradient and the weight decay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,8 @@ __all__ = [
     "linear",
     "rmsprop",
     "rmsprop_init",
+    "rmsprop_tf",
+    "rmsprop_tf_init",
     "sgd",
     "sgd_init",
 ]
@@ -150,6 +153,38 @@ def rmsprop(
     return after, new
 
 
+def rmsprop_tf_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
+    """TensorFlow's RMSprop at the start: squares are ones, as its authors set them; `lanes` changes nothing."""
+    ones = {name: torch.ones_like(p) for name, p in params.items()}
+    return {"square": ones, "momentum": {name: torch.zeros_like(p) for name, p in params.items()}}
+
+
+def rmsprop_tf(
+    params: Params,
+    grads: Params,
+    state: Mapping[str, Any],
+    lr: Coefficient,
+    decay: Coefficient = 0.99,
+    momentum: Coefficient = 0.0,
+    eps: Coefficient = 1e-8,
+    weight_decay: Coefficient = 0.0,
+    scale: Scale = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One step of TensorFlow 1's RMSprop: `eps` stands under the root; equals stable-baselines3's `RMSpropTFLike`.
+
+    Arguments as `rmsprop`'s.
+    """
+    after: dict[str, Tensor] = {}
+    new: dict[str, dict[str, Tensor]] = {key: {} for key in state}
+    for name, p in params.items():
+        g = grads[name] + weight_decay * p
+        square = new["square"][name] = decay * state["square"][name] + (1 - decay) * (g * g)
+        move = new["momentum"][name] = momentum * state["momentum"][name] + g * torch.rsqrt(square + eps)
+        factor = _factor(scale, name)
+        after[name] = _unless_frozen(factor, p, p - _scaled(lr, factor) * move)
+    return after, new
+
+
 def adam_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
     """Adam's state at the start.
 
@@ -201,8 +236,8 @@ def adam(
         (parameters, state) after the step; a NaN in a gradient makes that parameter NaN.
     """
     count = state["count"] + 1
-    step = lr / (1 - beta1**count)
-    root = torch.rsqrt(1 - beta2**count)
+    step = lr / (1 - _power(beta1, count))
+    root = torch.rsqrt(1 - _power(beta2, count))
     shrink = 1 - lr * weight_decay
     mean, square, after = {}, {}, {}
     for name, p in params.items():
@@ -222,6 +257,11 @@ OPTIMISERS: dict[str, Optimiser] = {
     "centered-rmsprop": Optimiser(
         partial(rmsprop_init, centered=True),
         rmsprop,
+        {"decay": 0.99, "momentum": 0.0, "eps": 1e-8, "weight_decay": 0.0},
+    ),
+    "rmsprop-tf": Optimiser(
+        rmsprop_tf_init,
+        rmsprop_tf,
         {"decay": 0.99, "momentum": 0.0, "eps": 1e-8, "weight_decay": 0.0},
     ),
     "adam": Optimiser(
@@ -258,6 +298,13 @@ def clip_by_value(grads: Params, limit: Coefficient) -> dict[str, Tensor]:
 def _factor(scale: Scale, name: str) -> Coefficient | None:
     """The factor of a parameter's learning rate; None where it has none."""
     return None if scale is None else scale.get(name)
+
+
+def _power(beta: Coefficient, count: Tensor) -> Tensor:
+    """beta^count, as an exponential: TorchInductor would compute a power anew for every few parameters."""
+    if isinstance(beta, Tensor):
+        return torch.exp(count * beta.log())
+    return torch.exp(count * (math.log(beta) if beta else -math.inf))
 
 
 def _scaled(lr: Coefficient, factor: Coefficient | None) -> Coefficient:

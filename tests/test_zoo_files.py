@@ -31,7 +31,8 @@ def test_it_is_a_sound_experiment_with_its_source(file: Path) -> None:
 
 
 def test_they_cover_what_was_published() -> None:
-    found = {name: sum(file.stem.startswith(f"{name}-") for file in FILES) for name in ("ppo", "a2c", "dqn", "sac", "td3")}
+    names = ("ppo", "a2c", "dqn", "sac", "td3")
+    found = {name: sum(file.stem.startswith(f"{name}-") for file in FILES) for name in names}
     assert found == {"ppo": 8, "a2c": 8, "dqn": 4, "sac": 4, "td3": 4}
 
 

@@ -1,7 +1,7 @@
 """Acrobot-v1 as pure functions of (state, action, noise), for any leading shape, in float32 or float64.
 
-Equal step by step to Gymnasium's Acrobot-v1: the equations of Sutton & Barto's book (not those of the NIPS paper of
-1996), one Runge-Kutta step of fourth order, no torque noise, 500 steps at most.
+Equal step by step to Gymnasium's Acrobot-v1: the dynamics of Sutton & Barto's book (2018, section 11.3), one step of
+the Runge-Kutta method of fourth order every 0.2 s, no noise in the torque, 500 steps at most.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from agents.envs.transition import Step, TensorEnv
 
 __all__ = ["Acrobot"]
 
-GRAVITY, MASS, LENGTH, CENTRE, INERTIA, TAU = 9.8, 1.0, 1.0, 0.5, 1.0, 0.2
-MAX_FIRST, MAX_SECOND = 4 * math.pi, 9 * math.pi  # angular velocities
+DT = 0.2
+MASS = LENGTH = INERTIA = 1.0  # of both links
+CENTRE = 0.5  # of mass, along a link
+GRAVITY = 9.8
+MAX_VELOCITY = (4 * math.pi, 9 * math.pi)
 TIME_LIMIT = 500
 
 
 class Acrobot(TensorEnv):
-    """Swing two links up by a torque of -1, 0 or 1 on their joint; reward -1 a step until the tip is high.
+    """Swing the tip of two links above the bar by a torque of -1, 0 or 1 at the joint; reward -1 until it is there.
 
-    The state is {"physics": [..., 4] (two angles, two angular velocities), "time": [...]}; the observation is cosine
-    and sine of both angles and the velocities.
+    The state is {"physics": [..., 4] (angle of the first link, of the second to the first, their velocities), "time":
+    [...] steps so far}; the observation is cos and sin of both angles, then the velocities.
     """
 
     obs_shape = (6,)
@@ -35,65 +38,64 @@ class Acrobot(TensorEnv):
     max_steps = TIME_LIMIT
 
     def reset(self, noise: Tensor) -> dict[str, Tensor]:
-        """Hanging nearly still: uniform in [-0.1, 0.1)."""
+        """Hanging almost still; noise [..., 4]."""
         return {"physics": noise * 0.2 - 0.1, "time": torch.zeros_like(noise[..., 0])}
 
     def observe(self, state: Mapping[str, Tensor]) -> Tensor:
         """Observation [..., 6]."""
-        first, second, first_dot, second_dot = state["physics"].unbind(-1)
-        angles = (torch.cos(first), torch.sin(first), torch.cos(second), torch.sin(second))
-        return torch.stack((*angles, first_dot, second_dot), -1)
+        theta1, theta2, velocity1, velocity2 = state["physics"].unbind(-1)
+        angles = (torch.cos(theta1), torch.sin(theta1), torch.cos(theta2), torch.sin(theta2))
+        return torch.stack((*angles, velocity1, velocity2), -1)
 
     def step(
         self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
     ) -> tuple[dict[str, Tensor], Step]:
-        """One step; action 0, 1 or 2 [...]."""
-        torque = action.to(state["physics"].dtype) - 1
-        first, second, first_dot, second_dot = _runge_kutta(state["physics"].unbind(-1), torque)
-        first, second = _wrapped(first), _wrapped(second)
-        first_dot, second_dot = first_dot.clamp(-MAX_FIRST, MAX_FIRST), second_dot.clamp(-MAX_SECOND, MAX_SECOND)
-        time = state["time"] + 1
-        after = {"physics": torch.stack((first, second, first_dot, second_dot), -1), "time": time}
-        terminated = -torch.cos(first) - torch.cos(second + first) > 1.0
-        reward = terminated.to(time.dtype) - 1
-        return after, Step(self.observe(after), reward, terminated, time >= TIME_LIMIT)
+        """One step; action 0, 1 or 2 [...], noise unused [..., 0]."""
+        physics = _runge_kutta(state["physics"], action.to(state["physics"].dtype) - 1)
+        theta1, theta2, velocity1, velocity2 = physics.unbind(-1)
+        fast1, fast2 = MAX_VELOCITY
+        physics = torch.stack(
+            (_wrap(theta1), _wrap(theta2), velocity1.clamp(-fast1, fast1), velocity2.clamp(-fast2, fast2)), -1
+        )
+        after = {"physics": physics, "time": state["time"] + 1}
+        theta1, theta2 = physics[..., 0], physics[..., 1]
+        terminated = -torch.cos(theta1) - torch.cos(theta2 + theta1) > 1.0
+        reward = terminated.to(physics.dtype) - 1
+        return after, Step(self.observe(after), reward, terminated, after["time"] >= TIME_LIMIT)
 
 
-def _runge_kutta(start: tuple[Tensor, ...], torque: Tensor) -> tuple[Tensor, ...]:
-    """The classic method of fourth order over TAU seconds."""
-
-    def ahead(slope: tuple[Tensor, ...], seconds: float) -> tuple[Tensor, ...]:
-        return tuple(s + seconds * k for s, k in zip(start, slope, strict=True))
-
-    k1 = _slope(start, torque)
-    k2 = _slope(ahead(k1, TAU / 2), torque)
-    k3 = _slope(ahead(k2, TAU / 2), torque)
-    k4 = _slope(ahead(k3, TAU), torque)
-    return tuple(
-        s + TAU / 6.0 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in zip(start, k1, k2, k3, k4, strict=True)
-    )
-
-
-def _slope(physics: tuple[Tensor, ...], torque: Tensor) -> tuple[Tensor, ...]:
-    """Velocities and accelerations of both angles (Sutton & Barto 1998, figure 11.5)."""
-    first, second, first_dot, second_dot = physics
-    cos, sin = torch.cos(second), torch.sin(second)
-    d1 = MASS * CENTRE**2 + MASS * (LENGTH**2 + CENTRE**2 + 2 * LENGTH * CENTRE * cos) + INERTIA + INERTIA
-    d2 = MASS * (CENTRE**2 + LENGTH * CENTRE * cos) + INERTIA
-    phi2 = MASS * CENTRE * GRAVITY * torch.cos(first + second - math.pi / 2)
+def _derivative(physics: Tensor, torque: Tensor) -> Tensor:
+    """Velocities and accelerations [..., 4]; Sutton & Barto (2018), page 271, in Gymnasium's order of operations."""
+    theta1, theta2, velocity1, velocity2 = physics.unbind(-1)
+    cos2, sin2 = torch.cos(theta2), torch.sin(theta2)
+    d1 = MASS * CENTRE**2 + MASS * (LENGTH**2 + CENTRE**2 + 2 * LENGTH * CENTRE * cos2) + INERTIA + INERTIA
+    d2 = MASS * (CENTRE**2 + LENGTH * CENTRE * cos2) + INERTIA
+    phi2 = MASS * CENTRE * GRAVITY * torch.cos(theta1 + theta2 - math.pi / 2)
     phi1 = (
-        -MASS * LENGTH * CENTRE * second_dot * second_dot * sin
-        - 2 * MASS * LENGTH * CENTRE * second_dot * first_dot * sin
-        + (MASS * CENTRE + MASS * LENGTH) * GRAVITY * torch.cos(first - math.pi / 2)
+        -MASS * LENGTH * CENTRE * (velocity2 * velocity2) * sin2
+        - 2 * MASS * LENGTH * CENTRE * velocity2 * velocity1 * sin2
+        + (MASS * CENTRE + MASS * LENGTH) * GRAVITY * torch.cos(theta1 - math.pi / 2)
         + phi2
     )
-    pull = torque + d2 / d1 * phi1 - MASS * LENGTH * CENTRE * first_dot * first_dot * sin - phi2
-    second_acc = pull / (MASS * CENTRE**2 + INERTIA - d2 * d2 / d1)
-    first_acc = -(d2 * second_acc + phi1) / d1
-    return first_dot, second_dot, first_acc, second_acc
+    centrifugal = MASS * LENGTH * CENTRE * (velocity1 * velocity1) * sin2
+    acceleration2 = (torque + d2 / d1 * phi1 - centrifugal - phi2) / (
+        MASS * CENTRE**2 + INERTIA - d2 * d2 / d1
+    )
+    acceleration1 = -(d2 * acceleration2 + phi1) / d1
+    return torch.stack((velocity1, velocity2, acceleration1, acceleration2), -1)
 
 
-def _wrapped(angle: Tensor) -> Tensor:
-    """The same direction in [-pi, pi]; angles that are within stay as they are."""
-    turns = torch.ceil((angle.abs() - math.pi) / (2 * math.pi)).clamp(min=0)
-    return angle - torch.sign(angle) * turns * (2 * math.pi)
+def _runge_kutta(physics: Tensor, torque: Tensor) -> Tensor:
+    """One step of DT seconds of the classical method of fourth order."""
+    k1 = _derivative(physics, torque)
+    k2 = _derivative(physics + DT / 2 * k1, torque)
+    k3 = _derivative(physics + DT / 2 * k2, torque)
+    k4 = _derivative(physics + DT * k3, torque)
+    return physics + DT / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def _wrap(angle: Tensor) -> Tensor:
+    """The angle in [-pi, pi]; both ends stay what they are."""
+    above = torch.ceil((angle - math.pi) / (2 * math.pi)).clamp(min=0)
+    below = torch.floor((angle + math.pi) / (2 * math.pi)).clamp(max=0)
+    return angle - (above + below) * (2 * math.pi)

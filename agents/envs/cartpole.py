@@ -16,7 +16,7 @@ from torch import Tensor
 from agents.envs.spaces import discrete
 from agents.envs.transition import Step, TensorEnv
 
-__all__ = ["CartPole"]
+__all__ = ["CartPole", "CartPoleNoVel"]
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 TOTAL = CART + POLE
@@ -66,6 +66,23 @@ class CartPole(TensorEnv):
         terminated = (x.abs() > X_LIMIT) | (theta.abs() > THETA_LIMIT)
         step = Step(physics, torch.ones_like(time), terminated, time >= TIME_LIMIT)
         return {"physics": physics, "time": time}, step
+
+
+class CartPoleNoVel(CartPole):
+    """CartPole with its velocities hidden: the observation is position and angle, the rest must be remembered."""
+
+    obs_shape = (2,)
+
+    def observe(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Observation [..., 2]."""
+        return state["physics"][..., ::2]
+
+    def step(
+        self, state: Mapping[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], Step]:
+        """One step, as CartPole's."""
+        after, step = super().step(state, action, noise)
+        return after, step._replace(next_obs=self.observe(after))
 
 
 def _dynamics(physics: Tensor, action: Tensor) -> Tensor:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from agents.envs.catalogue import spec_of
+from agents.envs.catalogue import spec_of, tensor_env
 from agents.envs.spaces import EnvSpec
+from agents.envs.wrappers import NORMALISERS
 from harness.spec import TransferConfig
 
 __all__ = ["NORMALISERS", "EnvConfig"]
-
-NORMALISERS = ("normalise-observations", "normalise-rewards")
 
 
 class EnvConfig(TransferConfig):
@@ -28,6 +28,24 @@ class EnvConfig(TransferConfig):
         (), description="wrappers by name, innermost first; with options: {frame-stack: {frames: 4}}"
     )
     n_envs: int = Field(1, ge=1, description="environments of one trial")
+    env_workers: int | None = Field(
+        None,
+        ge=0,
+        description="processes that step a trial's environments; 0 steps them in the worker itself, quicker for short "
+        "steps, but one that hangs or crashes takes the worker with it; null: 0 for those that Gymnasium, ALE and "
+        "MiniGrid bring, 1 for all others",
+    )
+    env_timeout: float = Field(
+        60.0, gt=0, description="seconds that one environment in a process may take for one step or reset"
+    )
+    env_restarts: int = Field(
+        1, ge=0, description="how often a trial's environments that hang or die are replaced before the trial fails"
+    )
+    exact: bool = Field(
+        True,
+        description="environments that cannot be saved are reset at every checkpoint, so that a resumed run equals an "
+        "uninterrupted one; it cuts running episodes off there (their value is bootstrapped); false lets them run on",
+    )
     steps: int = Field(100_000, ge=1, description="environment steps to train for, rounded up to whole chunks")
     eval_episodes: int = Field(100, ge=1, description="deterministic episodes of one evaluation")
     eval_sampled_episodes: int = Field(
@@ -55,7 +73,14 @@ class EnvConfig(TransferConfig):
     @property
     def env_spec(self) -> EnvSpec:
         """What the environment looks like."""
-        return spec_of(self.env, self.env_options, self.wrapped)
+        spec = spec_of(self.env, self.env_options, self.wrapped)
+        return replace(spec, pixels=False) if self.normalises[0] else spec  # normalised pictures are no bytes
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data sets that the environment shows."""
+        own = tensor_env(self.env, self.env_options, self.wrapped)
+        return own.data_sets if own else ()
 
     @property
     def chunk(self) -> int:

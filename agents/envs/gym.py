@@ -1,9 +1,12 @@
-"""Any Gymnasium environment, stepped one by one in numpy, behind the calls of `Environments`.
+"""Any Gymnasium environment, stepped in numpy, behind the calls of `Environments`.
 
 Such an environment's state cannot be saved. At every checkpoint, and after restoring one, all environments
 are reset from a seed of (trial seed, environment, progress): an interrupted run and an uninterrupted one then
-see the same numbers. It costs the episodes that were running; their value is bootstrapped, so no return is
-lost to learning.
+see the same numbers. It costs the episodes that were running: they count for no return, and where episodes are longer
+than the way between two checkpoints, their ends are never seen; their value is bootstrapped, so what they earned is not
+lost to learning. `exact: false` lets them run on, and a resumed run then differs from an uninterrupted one.
+
+Environments are made by `making`, stepped by `stepping`, in this process or in `processes`, and checked by `vector`.
 """
 
 from __future__ import annotations
@@ -11,69 +14,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
+from agents.envs.describing import description_of
+from agents.envs.making import is_trusted, make_gym
 from agents.envs.normalising import Normalising
+from agents.envs.processes import Processes
 from agents.envs.render import Episode, film
-from agents.envs.spaces import ActionSpace, EnvSpec, Fit, box, discrete, multi_binary, multi_discrete
+from agents.envs.spaces import ActionSpace, EnvSpec, Fit
+from agents.envs.stepping import Layout
 from agents.envs.transition import Policy, Rollout
-from harness.learner import Lanes, tree_map
+from agents.envs.vector import Engine, InProcess, Stepped, Vector
+from harness.learner import LaneError, Lanes, tree_map
 from harness.randomness import derive_seed
 
 if TYPE_CHECKING:
     from agents.envs.config import EnvConfig
 
-__all__ = ["GymEnvironments", "action_space_of", "gym_spec", "make_gym"]
+__all__ = ["GymEnvironments", "gym_spec", "make_gym"]
 
 EVALUATED_AT_ONCE = 10  # environments a lane; 100 of each would hold much memory for nothing
-
-
-def make_gym(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> gymnasium.Env:
-    """One environment with array observations (others are flattened, discrete ones to one-hot).
-
-    Raises:
-        ValueError: unknown id, missing package, unknown wrapper, or actions that no learner knows.
-    """
-    try:
-        env = gymnasium.make(env_id, **options)
-    except gymnasium.error.Error as error:
-        raise ValueError(f"environment '{env_id}': {error}") from error
-    if wrappers:
-        raise ValueError(f"wrappers: unknown wrapper {wrappers[0]!r}")
-    action_space_of(env_id, env.action_space)
-    return env if isinstance(env.observation_space, spaces.Box) else FlattenObservation(env)
-
-
-def action_space_of(env_id: str, space: spaces.Space) -> ActionSpace:
-    """A Gymnasium space of actions as ours.
-
-    Raises:
-        ValueError: it is of another kind.
-    """
-    if isinstance(space, spaces.Discrete):
-        return discrete(int(space.n))
-    if isinstance(space, spaces.MultiDiscrete):
-        return multi_discrete(tuple(int(n) for n in space.nvec.flatten()))
-    if isinstance(space, spaces.MultiBinary):
-        return multi_binary(int(np.prod(space.shape)))
-    if isinstance(space, spaces.Box):
-        return box(tuple(map(float, space.low.flatten())), tuple(map(float, space.high.flatten())))
-    raise ValueError(f"environment '{env_id}' has actions {space}, which no learner takes")
+EVALUATED_STEPS = 10_000  # of an episode whose environment has no time limit
+BLOCK = 32  # steps of an evaluation whose noise is drawn at once
 
 
 def gym_spec(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> EnvSpec:
-    """What a Gymnasium environment looks like."""
-    env = make_gym(env_id, options, wrappers)
-    seen, action = env.observation_space, action_space_of(env_id, env.action_space)
-    limit = env.spec.max_episode_steps if env.spec else None
-    env.close()
-    assert isinstance(seen, spaces.Box)
-    return EnvSpec(env_id, tuple(seen.shape), action, pixels=seen.dtype == np.uint8, max_steps=limit)
+    """What a Gymnasium environment looks like.
+
+    Raises:
+        ValueError: there is no such environment, a package is missing, it breaks Gymnasium's rules, or no learner could
+            take it.
+    """
+    found = description_of(env_id, options, wrappers)
+    sizes = [tuple(found["action"].get(name, ())) for name in ("counts", "low", "high")]
+    action = ActionSpace(found["action"]["kind"], *sizes)
+    shape, pixels = tuple(found["obs_shape"]), found["obs_dtype"] == "uint8"
+    return EnvSpec(env_id, shape, action, found["masked"], pixels=pixels, max_steps=found["max_steps"])
 
 
 class GymEnvironments:
@@ -93,16 +71,22 @@ class GymEnvironments:
         self.carry, self.fit, self.gamma = carry, fit, gamma
         self.spec = config.env_spec
         self.normalising = Normalising(*config.normalises)
-        self.envs = [[self._make() for _ in range(config.n_envs)] for _ in lanes.seeds]
         each = lanes.execution.each
         self._sample = each(policy)
         self._greedy = each(lambda params, carry, obs, mask: policy(params, carry, obs, mask, None), rare=True)
         self._first = each(self.normalising.first, rare=True)
         self._seen = each(self.normalising.step, rare=True)
         self._frozen = each(self.normalising.frozen, rare=True)
-
-    def _make(self) -> gymnasium.Env:
-        return make_gym(self.config.env, self.config.env_options, self.config.wrapped)
+        evaluated = min(EVALUATED_AT_ONCE, max(config.eval_episodes, config.eval_sampled_episodes))
+        self.per_lane = config.n_envs + evaluated
+        self.rows = np.arange(len(lanes) * self.per_lane).reshape(len(lanes), self.per_lane)
+        self.replaced = np.zeros(len(lanes), dtype=int)
+        self.stepped = False
+        self._mask_now: Tensor  # allowed actions [K, N, A]: environments restored from a checkpoint are always reset
+        found = description_of(config.env, config.env_options, config.wrapped)
+        bounds = [np.array(found[n]) for n in ("low", "high")]
+        low, high = (b.reshape(self.spec.obs_shape) if b.ndim else b for b in bounds)
+        self.vector = Vector(self._engine(found), self.per_lane, (low, high), self._name, self._lost)
 
     def start(self) -> dict[str, Any]:
         """Fresh episodes: {"obs": [K, N, ...], "return": [K, N] of the running episodes, "carry", "norm"}."""
@@ -110,128 +94,223 @@ class GymEnvironments:
         return self._fresh(norm, 0)
 
     def checkpointed(self, state: dict[str, Any], progress: int) -> None:
-        """Resets every environment from (seed, environment, progress)."""
-        state.update(self._fresh(state["norm"], progress))
+        """Resets every environment from (seed, environment, progress); with `exact: false` only after restoring."""
+        if self.config.exact or not self.stepped:
+            state.update(self._fresh(state["norm"], progress))
 
     def close(self) -> None:
-        """Closes all environments."""
-        for env in (e for row in self.envs for e in row):
-            env.close()
-
-    def _fresh(self, norm: Any, progress: int) -> dict[str, Any]:
-        norm, obs = self._first(norm, self._tensor(self._reset(self.envs, "env", progress)))
-        zeros = self.lanes.execution.tensor(np.zeros(obs.shape[:2]))
-        carry = {n: zeros.new_zeros(*obs.shape[:2], *shape) for n, shape in self.carry.items()}
-        return {"obs": obs, "return": zeros, "carry": carry, "norm": norm}
-
-    def _tensor(self, obs: np.ndarray) -> Tensor:
-        return self.lanes.execution.tensor(obs)
-
-    def _mask(self, obs: Tensor) -> Tensor:
-        return torch.zeros((*obs.shape[:2], 0), dtype=torch.bool, device=obs.device)
-
-    def _for_env(self, action: Tensor) -> np.ndarray:
-        return self.spec.action.fit(action, self.fit).cpu().numpy()
+        """Closes all environments and ends their processes."""
+        self.vector.close()
 
     def collect(self, params: Any, state: dict[str, Any], progress: int) -> tuple[dict[str, Any], Rollout]:
         """T steps: (state after, rollout with [K, T, N, ...] tensors)."""
-        tensor = self.lanes.execution.tensor
+        self.stepped = True
+        rows = self.rows[:, : self.config.n_envs]
         shape, kind = self.spec.action.noise
         noise = self.lanes.noise("env/actions", progress, (self.n_steps, self.config.n_envs, *shape), kind)
-        obs, carry, norm = state["obs"], state["carry"], state["norm"]
+        obs, mask, carry, norm = state["obs"], self._mask_now, state["carry"], state["norm"]
         running = state["return"].cpu().numpy().astype(np.float64)
-        mask, rows = self._mask(obs), []
+        seen, told = [], []
         for t in range(self.n_steps):
             action, carry = self._sample(params, carry, obs, mask, noise[:, t].contiguous())
-            stepped = _step(self.envs, self._for_env(action))
-            running = running + stepped["reward"]
-            done = stepped["terminated"] | stepped["truncated"]
-            episode, running = np.where(done, running, 0.0), np.where(done, 0.0, running)
-            ended = tensor(done)
-            norm, after, next_obs, reward = self._seen(
-                norm, tensor(stepped["obs"]), tensor(stepped["next_obs"]), tensor(stepped["reward"]), ended,
-                self.gamma,
-            )  # fmt: skip
-            carry = {n: c * ~ended.reshape(*ended.shape, *[1] * (c.dim() - 2)) for n, c in carry.items()}
-            rest = (tensor(stepped["terminated"]), tensor(stepped["truncated"]), tensor(episode))
-            rows.append(Rollout(obs, mask, action, reward, next_obs, mask, *rest))
+            step = self._step(rows, action)
+            done = step.terminated | step.truncated
+            running = running + step.reward
+            told.append((step.terminated, step.truncated, np.where(done, running, 0.0)))
+            running = np.where(done, 0.0, running)
+            carry = self._keep(carry, done)
+            norm, after, next_obs, reward = self._normalised(norm, step, done)
+            next_mask = self._tensor(step.next_mask)
+            seen.append((obs, mask, action, reward, next_obs, next_mask))
             obs = after
-        rollout = Rollout(*(torch.stack(ts, 1) for ts in zip(*rows, strict=True)))
-        return {"obs": obs, "return": tensor(running), "carry": carry, "norm": norm}, rollout
+            mask = next_mask if step.mask is step.next_mask else self._tensor(step.mask)
+        self._mask_now = mask
+        tensors = [torch.stack(ts, 1) for ts in zip(*seen, strict=True)]
+        arrays = [self._tensor(np.stack(values, 1)) for values in zip(*told, strict=True)]
+        after_all = {"obs": obs, "return": self._tensor(running), "carry": carry, "norm": norm}
+        return after_all, Rollout(*tensors, *arrays)
 
     def evaluate(
         self, params: Any, state: dict[str, Any], progress: int, episodes: int, sampled: bool = False
     ) -> Tensor:
-        """Returns of episodes in separate environments, [K, episodes]."""
-        count = min(EVALUATED_AT_ONCE, episodes)
-        envs = [[self._make() for _ in range(count)] for _ in self.lanes.seeds]
-        waves = [
-            self._episodes(
-                params, state["norm"], [row[: episodes - first] for row in envs], f"env/evaluate/{first}", progress
-            )
-            for first in range(0, episodes, count)
-        ]
-        for env in (e for row in envs for e in row):
-            env.close()
-        return self.lanes.execution.tensor(np.concatenate(waves, axis=1))
+        """Returns of episodes in separate environments, [K, episodes]; what normalises observations is frozen.
+
+        Episodes play side by side; an environment that has finished one takes the next. An episode whose environment is
+        lost begins anew.
+        """
+        purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
+        limit = self.spec.max_steps or EVALUATED_STEPS
+        count = min(self.per_lane - self.config.n_envs, episodes)
+        rows = self.rows[:, self.config.n_envs : self.config.n_envs + count]
+        episode = np.tile(np.arange(count), (len(self.lanes), 1))  # which one an environment plays
+        begun = np.full(len(self.lanes), count)
+        total, steps = np.zeros(rows.shape), np.zeros(rows.shape, dtype=int)
+        playing = np.ones(rows.shape, dtype=bool)
+        returns = np.zeros((len(self.lanes), episodes))
+        obs, mask = self._reset(rows, episode, purpose, progress)
+        carry = self._no_carry(self._tensor(total))
+        t = 0
+        while playing.any():
+            when = (purpose, progress, t)
+            raw, carry = self._evaluated_actions(params, state["norm"], carry, obs, mask, when, sampled)
+            step = self.vector.step(rows[playing], self._for_env(raw)[playing])
+            obs[playing], mask[playing] = step.obs, step.mask
+            total[playing] += step.reward
+            steps[playing] += 1
+            again, ended = np.zeros(rows.shape, dtype=bool), np.zeros(rows.shape, dtype=bool)
+            again[playing] = step.replaced
+            ended[playing] = (step.terminated | step.truncated) & ~step.replaced
+            ended |= playing & ~again & (steps >= limit)
+            for k, n in np.argwhere(ended):
+                returns[k, episode[k, n]] = total[k, n]
+                playing[k, n], episode[k, n], begun[k] = begun[k] < episodes, begun[k], begun[k] + 1
+            fresh = ended & playing
+            if fresh.any():
+                obs[fresh], mask[fresh] = self._reset(rows, episode, purpose, progress, fresh)
+            over = ended | again
+            total[over], steps[over] = 0.0, 0
+            carry = self._keep(carry, over)
+            t += 1
+        return self._tensor(returns)
 
     def record(self, params: Any, state: dict[str, Any], lane: int, progress: int) -> Episode | None:
         """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
         params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
-        carry = {n: c[lane, :1] * 0 for n, c in state["carry"].items()}
+        carry = {n: torch.zeros_like(c[lane, :1]) for n, c in state["carry"].items()}
+        anything = torch.zeros((1, 0), dtype=torch.bool, device=self.lanes.execution.device)
 
         def act(obs: np.ndarray) -> Any:
             nonlocal carry
-            seen = self.normalising.frozen(norm, self._tensor(obs[None]))
-            action, carry = self.policy(params, carry, seen, self._mask(seen[None])[0], None)
+            seen = self.normalising.frozen(norm, self._observed(np.asarray(obs)[None]))
+            action, carry = self.policy(params, carry, seen, anything, None)
             return self._for_env(action)[0]
 
         options = {**self.config.env_options, "render_mode": "rgb_array"}
         seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
         return film(lambda: make_gym(self.config.env, options, self.config.wrapped), act, seed)
 
-    def _episodes(
-        self, params: Any, norm: Any, envs: list[list[gymnasium.Env]], purpose: str, progress: int
-    ) -> np.ndarray:
-        """One episode in each environment: returns [K, environments]."""
-        obs = self._reset(envs, purpose, progress)
-        total, running = np.zeros(obs.shape[:2]), np.ones(obs.shape[:2], dtype=bool)
-        carry = {n: torch.zeros(*obs.shape[:2], *shape) for n, shape in self.carry.items()}
-        while running.any():
-            seen = self._frozen(norm, self._tensor(obs))
-            raw, carry = self._greedy(params, carry, seen, self._mask(seen))
-            action = self._for_env(raw)
-            for k, n in np.argwhere(running):
-                obs[k, n], reward, terminated, truncated, _ = envs[k][n].step(action[k, n])
-                total[k, n] += float(reward)
-                running[k, n] = not (terminated or truncated)
-        return total
+    # What the environments are
 
-    def _reset(self, envs: list[list[gymnasium.Env]], purpose: str, progress: int) -> np.ndarray:
-        """Resets every environment from its own seed: observations [K, N, ...]."""
-        return np.array(
-            [
-                [
-                    env.reset(seed=derive_seed(seed, f"{purpose}/{n}", progress))[0]
-                    for n, env in enumerate(row)
-                ]
-                for seed, row in zip(self.lanes.seeds, envs, strict=True)
-            ],
-            dtype=np.float64,
+    def _engine(self, found: dict[str, Any]) -> Engine:
+        config, n = self.config, self.config.n_envs
+        workers = config.env_workers
+        if workers is None:
+            workers = 0 if is_trusted(config.env) else 1
+        layout = Layout(
+            self.rows.size,
+            self.spec.obs_shape,
+            found["obs_dtype"],
+            self.spec.action.shape,
+            found["action_dtype"],
+            self.spec.mask_width,
         )
+        evaluating = set(self.rows[:, n:].flatten().tolist())
+        of = (config.env, config.env_options, config.wrapped)
+        if workers == 0:
+            return InProcess(layout, evaluating, of)
+        shares = [[*row[:n][w::workers], *row[n:][w::workers]] for row in self.rows.tolist() for w in range(workers)]
+        return Processes(layout, [share for share in shares if share], evaluating, of, config.env_timeout)
 
+    def _name(self, row: int) -> str:
+        lane, number = divmod(row, self.per_lane)
+        kind = "training" if number < self.config.n_envs else "evaluation"
+        number -= 0 if kind == "training" else self.config.n_envs
+        return f"environment '{self.config.env}' ({kind} {number} of the trial with seed {self.lanes.seeds[lane]})"
 
-def _step(envs: list[list[gymnasium.Env]], actions: np.ndarray) -> dict[str, np.ndarray]:
-    """One step of every environment; a finished one is reset at once.
+    def _lost(self, lane: int, sentence: str) -> None:
+        """A process hung or died: another one takes its place, or the lane ends."""
+        if self.replaced[lane] == self.config.env_restarts:
+            allowed = self.config.env_restarts
+            raise LaneError([lane], f"{sentence}; env_restarts = {allowed} allows no further replacement")
+        self.replaced[lane] += 1
+        self.lanes.notes.append(f"{sentence}; it is replaced, and the episodes that ran in its process are cut off")
 
-    Returns:
-        [K, N, ...] arrays: reward, next_obs (before a reset), terminated, truncated, obs (after it).
-    """
-    rows: dict[str, list] = {name: [] for name in ("reward", "next_obs", "terminated", "truncated", "obs")}
-    for env, action in zip((e for row in envs for e in row), actions.flat, strict=True):
-        after, reward, terminated, truncated, _ = env.step(action)
-        obs = env.reset()[0] if terminated or truncated else after
-        for name, value in zip(rows, (float(reward), after, terminated, truncated, obs), strict=True):
-            rows[name].append(value)
-    out = {name: np.array(values) for name, values in rows.items()}
-    return {name: a.reshape(*actions.shape, *a.shape[1:]) for name, a in out.items()}
+    # Resets and steps, with lanes
+
+    def _fresh(self, norm: Any, progress: int) -> dict[str, Any]:
+        rows = self.rows[:, : self.config.n_envs]
+        seen, mask = self._reset(rows, np.tile(np.arange(rows.shape[1]), (len(rows), 1)), "env", progress)
+        norm, obs = self._first(norm, self._observed(seen))
+        self._mask_now = self._tensor(mask)
+        zeros = self._tensor(np.zeros(rows.shape))
+        return {"obs": obs, "return": zeros, "carry": self._no_carry(zeros), "norm": norm}
+
+    def _reset(
+        self, rows: np.ndarray, numbers: np.ndarray, purpose: str, progress: int, which: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Resets environments, each from a seed of (trial seed, purpose, its number, progress).
+
+        Args:
+            rows: [K, B].
+            numbers: of the environment or the episode, [K, B].
+            purpose: what the seeds are for.
+            progress: of the cohort.
+            which: bool [K, B]; None for all.
+
+        Returns:
+            observations and masks, [K, B, ...], or [chosen, ...] with `which`.
+        """
+        chosen = np.ones(rows.shape, dtype=bool) if which is None else which
+        seeds = [
+            derive_seed(self.lanes.seeds[k], f"{purpose}/{numbers[k, n]}", progress) for k, n in np.argwhere(chosen)
+        ]
+        obs, mask = self.vector.reset(rows[chosen], seeds)
+        if which is not None:
+            return obs, mask
+        return obs.reshape(*rows.shape, *obs.shape[1:]), mask.reshape(*rows.shape, -1)
+
+    def _step(self, rows: np.ndarray, action: Tensor) -> Stepped:
+        """One step of all `rows` [K, B]: [K, B, ...] arrays."""
+        actions = self._for_env(action)
+        step = self.vector.step(rows.reshape(-1), actions.reshape(rows.size, *actions.shape[2:]))
+        same = step.next_obs is step.obs
+        shaped = [a.reshape(*rows.shape, *a.shape[1:]) for a in step]
+        if same:
+            shaped[1], shaped[3] = shaped[0], shaped[2]
+        return Stepped(*shaped)
+
+    def _normalised(self, norm: Any, step: Stepped, done: np.ndarray) -> tuple[Any, Tensor, Tensor, Tensor]:
+        """(moments, obs, next_obs, reward) as the learner sees them."""
+        obs = self._observed(step.obs)
+        next_obs = obs if step.next_obs is step.obs else self._observed(step.next_obs)
+        reward = self._tensor(step.reward)
+        if not any(self.config.normalises):
+            return norm, obs, next_obs, reward
+        return self._seen(norm, obs, next_obs, reward, self._tensor(done), self.gamma)
+
+    def _evaluated_actions(
+        self, params: Any, norm: Any, carry: Any, obs: Any, mask: Any, when: tuple[str, int, int], sampled: bool
+    ) -> tuple[Tensor, Any]:
+        """(actions [K, B, ...], carry) in an evaluation; `when` is (purpose, progress, step)."""
+        seen, allowed = self._frozen(norm, self._observed(obs)), self._tensor(mask)
+        if not sampled:
+            return self._greedy(params, carry, seen, allowed)
+        purpose, progress, t = when
+        if t % BLOCK == 0:
+            shape, kind = self.spec.action.noise
+            block = (BLOCK, obs.shape[1], *shape)
+            self._noise = self.lanes.noise(f"{purpose}/actions/{t // BLOCK}", progress, block, kind)
+        return self._sample(params, carry, seen, allowed, self._noise[:, t % BLOCK].contiguous())
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return self.lanes.execution.tensor(array)
+
+    def _observed(self, obs: np.ndarray) -> Tensor:
+        """Observations as tensors; pictures stay bytes unless they are normalised."""
+        if self.normalising.observations and obs.dtype == np.uint8:
+            obs = obs.astype(np.float32)
+        return self._tensor(obs)
+
+    def _for_env(self, action: Tensor) -> np.ndarray:
+        return self.spec.action.fit(action, self.fit).cpu().numpy()
+
+    def _no_carry(self, like: Tensor) -> dict[str, Tensor]:
+        """A recurrent policy's memory before the first step, for environments [K, B]."""
+        return {name: like.new_zeros(*like.shape, *shape) for name, shape in self.carry.items()}
+
+    def _keep(self, carry: dict[str, Tensor], over: np.ndarray) -> dict[str, Tensor]:
+        """The memory, zero where an episode is over, bool [K, B]."""
+        if not carry or not over.any():
+            return carry
+        kept = self._tensor(~over)
+        return {n: c * kept.reshape(*kept.shape, *[1] * (c.dim() - 2)) for n, c in carry.items()}

@@ -12,11 +12,12 @@ from agents.envs.config import EnvConfig
 from agents.envs.gym import GymEnvironments
 from agents.envs.normalising import Normalising
 from agents.envs.render import Episode, can_draw, draw
+from agents.envs.scores import scored
 from agents.envs.spaces import Fit
 from agents.envs.transition import Policy, Rollout, TensorEnv, where_done
 from harness.learner import Lanes, tree_map
 
-__all__ = ["Environments", "TensorEnvironments", "make_environments"]
+__all__ = ["Environments", "TensorEnvironments", "evaluated", "make_environments"]
 
 UNROLL = 8  # steps in one compiled call: more compile longer and gain nothing
 BLOCK = 32  # steps of an evaluation whose noise is drawn at once
@@ -255,3 +256,21 @@ def make_environments(
     rest = (policy, lanes, config, n_steps, carry or {}, fit, discount)
     own = tensor_env(config.env, config.env_options, config.wrapped)
     return GymEnvironments(*rest) if own is None else TensorEnvironments(own, *rest)
+
+
+def evaluated(
+    envs: Environments, config: EnvConfig, params: Any, state: dict[str, Any], progress: int
+) -> dict[str, Tensor]:
+    """What a learner's `evaluate` gives: see `scored`; "sampled_return" too where it is asked for.
+
+    Args:
+        envs: of the cohort.
+        config: of the cohort.
+        params: what the policy takes.
+        state: the environments' part of the state.
+        progress: of the cohort.
+    """
+    found = scored(config, envs.evaluate(params, state, progress, config.eval_episodes))
+    if config.eval_sampled_episodes:
+        found["sampled_return"] = envs.evaluate(params, state, progress, config.eval_sampled_episodes, sampled=True)
+    return found

@@ -7,7 +7,7 @@ tensor has [K] in front.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,14 +75,16 @@ class TensorEnv:
         step_shape: shape of the noise that one step takes; (0,) where steps are deterministic.
         max_steps: the time limit.
         masked: whether `mask` may be called.
+        data_sets: names of the data sets (harness.data) that it shows.
     """
 
-    obs_shape: ClassVar[tuple[int, ...]]
-    action: ClassVar[ActionSpace]
-    reset_shape: ClassVar[tuple[int, ...]]
-    step_shape: ClassVar[tuple[int, ...]] = (0,)
-    max_steps: ClassVar[int]
-    masked: ClassVar[bool] = False
+    obs_shape: tuple[int, ...]
+    action: ActionSpace
+    reset_shape: tuple[int, ...]
+    step_shape: tuple[int, ...] = (0,)
+    max_steps: int
+    masked: bool = False
+    data_sets: tuple[str, ...] = ()
 
     def reset(self, noise: Tensor) -> dict[str, Tensor]:
         """Fresh episodes from uniform noise [..., *reset_shape]; floating-point state has the noise's dtype."""

@@ -354,3 +354,10 @@ def test_random_overrides(tmp_path: Path, field: str, value: str) -> None:
     file.write_text(FILE)
     message, trials = outcome(file, f"trials.0.{field}={value}")
     assert bool(message) != bool(trials)
+
+
+def test_lists_inside_a_network_are_taken(tmp_path):
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: classifier, net: {kind: mlp, hidden_features: [8, 4]}}]")
+    (trial,) = load_experiment(file).trials
+    assert trial.config["net"]["hidden_features"] == [8, 4]

@@ -15,12 +15,19 @@ def head(kind, out_features=2, tag="", **fields):
     return Example({"kind": kind, "in_features": 4, "out_features": out_features, **fields}, inputs=features, tag=tag)
 
 
-SMALL = {"kind": "mlp", "hidden_features": 4}
-GAUSSIAN = {"kind": "gaussian", "out_features": 2}
 EXAMPLES = [
-    Example({"kind": "actor-critic", "encoder": SMALL}, (3,), 2),
-    Example({"kind": "actor-critic", "encoder": SMALL, "shared": True}, (3,), GAUSSIAN, tag="shared"),
-    Example({"kind": "normalised", "network": SMALL}, (3,), 2),
+    Example({"kind": "actor-critic", "encoder": {"kind": "mlp", "hidden_features": 4}}, (3,), 2),
+    Example(
+        {"kind": "actor-critic", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}, "shared": True,
+         "policy": {"kind": "gaussian", "log_std": -1.0}, "value_init": "torch"}, (3,), 2, tag="shared",
+    ),
+    Example({"kind": "normalised", "net": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
+    Example(
+        {"kind": "normalised", "net": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}, "clip": 1.0},
+        (3,), 2, smooth=False, tag="clipped",
+    ),
+    Example({"kind": "ensemble", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
+    head("tanh"),
     head("linear", init="orthogonal"),
     head("categorical"),
     head("multi-categorical", (2, 3)),

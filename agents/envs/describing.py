@@ -1,0 +1,122 @@
+"""What a Gymnasium environment looks like, as plain values, found by making one. numpy and Gymnasium only."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+
+from agents.envs.making import is_trusted, make_bare, make_gym
+from agents.envs.wrappers import check_wrappers
+
+__all__ = ["check", "describe", "description_of"]
+
+
+def description_of(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> dict[str, Any]:
+    """What an environment looks like; found once a process.
+
+    One that Gymnasium did not register itself is made, and checked by Gymnasium's `check_env`, in a process of its
+    own under a watchdog, so that whatever it does cannot hang or end this one.
+
+    Returns:
+        {"obs_shape", "obs_dtype", "low", "high" (number or flat list), "action": {"kind", "counts", "low", "high"},
+        "action_dtype", "masked", "max_steps"}.
+
+    Raises:
+        ValueError: there is no such environment, a package is missing, or it breaks Gymnasium's rules.
+    """
+    check_wrappers(wrappers)
+    found = _description(env_id, json.dumps(options, sort_keys=True), json.dumps(wrappers, sort_keys=True))
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found
+
+
+@lru_cache(maxsize=256)
+def _description(env_id: str, options_json: str, wrappers_json: str) -> dict[str, Any]:
+    options, wrappers = json.loads(options_json), json.loads(wrappers_json)
+    if not is_trusted(env_id) and (":" in env_id or env_id in gymnasium.registry):
+        from agents.envs.processes import ask
+
+        question = {"do": "describe", "env": env_id, "options": options, "wrappers": wrappers}
+        return ask(f"environment '{env_id}'", question)
+    try:
+        return describe(env_id, options, wrappers)
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+def check(env_id: str, options: dict[str, Any]) -> None:
+    """Gymnasium's own check of an environment.
+
+    Raises:
+        ValueError: with the checker's sentence.
+    """
+    env = make_bare(env_id, options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_env(env.unwrapped, skip_render_check=True)
+    except Exception as error:  # assertions, and whatever the environment raises
+        text = " ".join(str(error).split())
+        raise ValueError(f"environment '{env_id}' breaks Gymnasium's rules (check_env): {text}") from error
+    finally:
+        env.close()
+
+
+def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> dict[str, Any]:
+    """Makes one environment, resets it and says what it looks like (see `description_of`)."""
+    env = make_gym(env_id, options, wrappers)
+    try:
+        _, info = env.reset(seed=0)
+    except Exception as error:  # the environment's own
+        raise ValueError(f"environment '{env_id}' raised {type(error).__name__} at its reset: {error}") from error
+    seen = env.observation_space
+    assert isinstance(seen, spaces.Box)
+    action = _action(env.action_space)
+    choices = action["kind"] in ("discrete", "multi-discrete")
+    masked = choices and (env.has_wrapper_attr("action_masks") or "action_mask" in info)
+    limit = env.spec.max_episode_steps if env.spec else None
+    env.close()
+    return {
+        "obs_shape": list(seen.shape),
+        "obs_dtype": _stored(seen),
+        "low": _short(seen.low),
+        "high": _short(seen.high),
+        "action": action,
+        "action_dtype": str(env.action_space.dtype),
+        "masked": bool(masked),
+        "max_steps": limit,
+    }
+
+
+def _stored(space: spaces.Box) -> str:
+    """Pictures stay bytes, doubles doubles; all else becomes float32."""
+    if space.dtype == np.uint8 and len(space.shape) == 3:
+        return "uint8"
+    return "float64" if space.dtype == np.float64 else "float32"
+
+
+def _short(bound: np.ndarray) -> float | list[float]:
+    flat = bound.astype(np.float64).reshape(-1)
+    return float(flat[0]) if (flat == flat[0]).all() else flat.tolist()
+
+
+def _action(space: spaces.Space) -> dict[str, Any]:
+    """A flat space of actions (of `make_gym`) by the names of `agents.envs.spaces.ActionSpace`."""
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "discrete", "counts": [int(space.n)]}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "multi-discrete", "counts": space.nvec.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "multi-binary", "counts": [2] * int(np.prod(space.shape))}
+    assert isinstance(space, spaces.Box)
+    low, high = (bound.astype(np.float64).tolist() for bound in (space.low, space.high))
+    return {"kind": "box", "low": low, "high": high}

@@ -1,0 +1,180 @@
+"""Makes Gymnasium environments by id, in the form that learners take. numpy and Gymnasium only.
+
+Observations: one array; names, tuples and discrete ones are flattened, pictures have their channels first [C, H, W].
+Actions: flat and counted from 0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import TransformAction, TransformObservation
+
+from agents.envs.wrappers import flatten, wrap
+
+__all__ = ["TRUSTED", "is_trusted", "make_bare", "make_gym"]
+
+# whose environments are taken to keep Gymnasium's rules and to come back from every step
+TRUSTED = ("gymnasium.", "ale_py.", "minigrid.")
+# start of an id -> the package that registers it
+_REGISTERED_BY = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+# module -> (package, extra of ours)
+_EXTRAS = {
+    "ale_py": ("ale-py", "atari"),
+    "cv2": ("opencv-python-headless", "atari"),
+    "minigrid": ("minigrid", "minigrid"),
+    "mujoco": ("mujoco", "mujoco"),
+    "Box2D": ("box2d", "box2d"),
+    "box2d": ("box2d", "box2d"),
+}
+
+
+def make_gym(
+    env_id: str, options: dict[str, Any], wrappers: Sequence[Any], evaluating: bool = False
+) -> gymnasium.Env:
+    """One environment: its observations are a Box, its actions flat and counted from 0.
+
+    Args:
+        env_id: registered id, or "module:Id".
+        options: arguments of its constructor.
+        wrappers: innermost first, as `agents.envs.wrappers.wrap` takes them; no normalisers.
+        evaluating: without wrappers that would falsify a score.
+
+    Raises:
+        ValueError: unknown id, missing package, unknown wrapper, or spaces that no learner takes.
+    """
+    names = {one if isinstance(one, str) else next(iter(one), "") for one in wrappers}
+    if "atari" in names and env_id.startswith("ALE/"):
+        options = {"frameskip": 1, **options}  # the wrapper skips frames itself
+    env = make_bare(env_id, options)
+    try:
+        return _flat_actions(_as_array(wrap(env, wrappers, evaluating)))
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise _missing(env_id, error) from error
+    except ValueError as error:
+        env.close()
+        raise ValueError(f"environment '{env_id}': {error}") from error
+
+
+def make_bare(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
+    """One environment as it was registered; Gymnasium's warnings are kept from the terminal.
+
+    Raises:
+        ValueError: unknown id, missing package, or its constructor fails.
+    """
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _register(env_id)
+            return gymnasium.make(env_id, disable_env_checker=True, **options)
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise _missing(env_id, error) from error
+    except Exception as error:  # a constructor may raise anything
+        what = str(error) if isinstance(error, gymnasium.error.Error) else f"{type(error).__name__}: {error}"
+        if isinstance(error, gymnasium.error.UnregisteredEnv) and ":" not in env_id:
+            what = f"{what.rstrip('.')}; one of your own is written module:{env_id}"
+        raise ValueError(f"environment '{env_id}': {what}") from error
+
+
+def is_trusted(env_id: str) -> bool:
+    """Whether Gymnasium itself, or ALE or MiniGrid of the same foundation, registered this id."""
+    found = gymnasium.registry.get(env_id)
+    package = _package_of(env_id)
+    entry = found.entry_point if found else f"{package}." if package else ""
+    return isinstance(entry, str) and entry.startswith(TRUSTED)
+
+
+def _package_of(env_id: str) -> str | None:
+    return next((package for start, package in _REGISTERED_BY.items() if env_id.startswith(start)), None)
+
+
+def _register(env_id: str) -> None:
+    """Ids of some packages are known once they are imported."""
+    package = _package_of(env_id)
+    if package is not None:
+        module: Any = importlib.import_module(package)
+        if package == "ale_py":
+            module.ALEInterface.setLoggerMode(module.LoggerMode.Error)  # no banner
+
+
+def _missing(env_id: str, error: Exception) -> ValueError:
+    """The sentence for a package that is not installed."""
+    found = gymnasium.registry.get(env_id)
+    known = " ".join([str(error), str(found.entry_point) if found else "", _package_of(env_id) or ""])
+    for module, (package, extra) in _EXTRAS.items():
+        if module in known:
+            return ValueError(f"environment '{env_id}' needs the package {package}: pip install 'seedbed[{extra}]'")
+    return ValueError(f"environment '{env_id}': {error}")
+
+
+def _as_array(env: gymnasium.Env) -> gymnasium.Env:
+    """Observations as one array; pictures channel-first."""
+    if not isinstance(env.observation_space, spaces.Box):
+        try:
+            env = flatten(env)
+        except NotImplementedError:
+            raise ValueError(f"observations {env.observation_space} cannot be made an array") from None
+    space = env.observation_space
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"observations {space} cannot be made an array")
+    change = _to_channels_first(space)
+    if change is None:
+        return env
+    low, high = change(space.low), change(space.high)
+    return TransformObservation(env, change, spaces.Box(low, high, dtype=space.dtype.type))
+
+
+def _to_channels_first(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray] | None:
+    """How an observation becomes what networks take; None where it is that already.
+
+    Pictures: [H, W] bytes, [H, W, C] or stacked [F, H, W, C]; the channel axis is the one that is shortest.
+    """
+    shape = space.shape
+    if not shape:
+        return lambda obs: np.reshape(obs, 1)
+    if len(shape) == 2 and space.dtype == np.uint8:
+        return lambda obs: obs[None]
+    last = len(shape) >= 3 and shape[-1] < min(shape[-3:-1])
+    if len(shape) == 3 and last:
+        return lambda obs: np.moveaxis(obs, -1, 0)
+    if len(shape) == 4:  # a stack of pictures: its frames become channels
+        size = (-1, *(shape[1:3] if last else shape[2:]))
+        return lambda obs: (np.moveaxis(obs, -1, 1) if last else obs).reshape(size)
+    return None
+
+
+def _flat_actions(env: gymnasium.Env) -> gymnasium.Env:
+    """Actions flat and counted from 0.
+
+    Raises:
+        ValueError: actions of a kind that no learner takes.
+    """
+    own = env.action_space
+    flat: spaces.Space
+    if isinstance(own, spaces.Discrete):
+        start, flat = int(own.start), spaces.Discrete(int(own.n))
+        return env if start == 0 else TransformAction(env, lambda action: int(action) + start, flat)
+    if not isinstance(own, spaces.MultiDiscrete | spaces.MultiBinary | spaces.Box):
+        raise ValueError(f"actions {own} are of a kind that no learner takes")
+    shape, kind = own.shape, own.dtype
+    if isinstance(own, spaces.MultiDiscrete):
+        first = own.start
+        flat = spaces.MultiDiscrete(own.nvec.flatten(), dtype=kind)
+        if len(shape) == 1 and not first.any():
+            return env
+        return TransformAction(env, lambda action: np.asarray(action, kind).reshape(shape) + first, flat)
+    if len(shape) == 1:
+        return env
+    if isinstance(own, spaces.MultiBinary):
+        flat = spaces.MultiBinary(int(np.prod(shape)))
+    else:
+        flat = spaces.Box(own.low.flatten(), own.high.flatten(), dtype=own.dtype.type)
+    return TransformAction(env, lambda action: np.asarray(action, kind).reshape(shape), flat)
