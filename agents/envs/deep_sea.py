@@ -2,9 +2,9 @@
 appendix A.4; Osband et al. 2019, arXiv:1703.07608).
 
 Written from that description, deterministic: a diver starts in the upper left of N x N cells and sinks one row a step,
-one column to the right or to the left. Right costs 0.01 / N, left nothing; right in the lowest right cell brings 1. Which
-of the two actions is right differs from cell to cell, by a mapping that is fixed for every size (numpy's PCG64 seeded
-with N), so that all seeds and lanes of a size face the same sea.
+one column to the right or to the left. Right costs 0.01 / N, left nothing; right in the lowest right cell brings 1.
+Which of the two actions is right differs from cell to cell, by a mapping that is fixed for every size (numpy's PCG64
+seeded with N), so that all seeds and lanes of a size face the same sea.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LARGEST = 100
 class DeepSea(TensorEnv):
     """The best return is 0.99; random actions find it once in 2^N episodes.
 
-    The state is {"column": [...], "time": [...] the row}; the observation is the cells [N, N], 1 where the diver is (all
-    0 below the sea). An episode always ends by itself, after N steps.
+    The state is {"column": [...], "time": [...] the row}; the observation is the cells [N, N], 1 where the diver is
+    (all 0 below the sea). An episode always ends by itself, after N steps.
 
     Args:
         size: N.
@@ -42,7 +42,7 @@ class DeepSea(TensorEnv):
     reset_shape = (1,)
 
     def __init__(self, size: int = 10) -> None:
-        if not isinstance(size, int) or not 2 <= size <= LARGEST:
+        if type(size) is not int or not 2 <= size <= LARGEST:
             raise ValueError(f"env_options: size must be an integer from 2 to {LARGEST}, not {size!r}")
         self.size = self.max_steps = size
         self.obs_shape = (size, size)

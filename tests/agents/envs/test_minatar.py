@@ -13,7 +13,6 @@ logging.getLogger().setLevel(logging.ERROR)  # the package warns that it cannot 
 minatar = pytest.importorskip("minatar", reason="the judge, the `minatar` package, is not installed")
 
 GAMES = {"breakout": "MinAtar/Breakout-v1", "space_invaders": "MinAtar/SpaceInvaders-v1"}
-STEPS = 4000
 
 
 class Recorder:
@@ -56,24 +55,38 @@ def random(state, rng):
 
 
 def follows_the_ball(state, rng):
-    """Keeps the paddle where the ball will be, and strays now and then."""
-    if rng.random() < 0.1:
-        return random(state, rng)
-    return int((state["paddle"] > state["x"]) * 1 + (state["paddle"] < state["x"]) * 2)
+    """Keeps the paddle under the ball."""
+    x = state["x"] + state["dx"] * (state["dy"] > 0)
+    return int(state["paddle"] > x) + 2 * int(state["paddle"] < x)
 
 
 def shoots(state, rng):
-    """Avoids bullets above, else hunts the lowest aliens and fires."""
-    cannon = int(state["cannon"])
-    if state["theirs"][6:, cannon].any() or rng.random() < 0.1:
-        return 1 if cannon > 5 else 2
-    columns = state["aliens"].any(0).nonzero().flatten()
-    nearest = int(columns[(columns - cannon).abs().argmin()])
-    return 3 if nearest == cannon else 1 if nearest < cannon else 2
+    """Steps out of the way of bullets and never into it; else goes to a column ahead of the aliens and fires."""
+    cannon, columns = int(state["cannon"]), state["aliens"].any(0).nonzero().flatten().numpy()
+    danger = np.pad(state["theirs"][6:].any(0).numpy(), 1, constant_values=True)[cannon : cannon + 3]  # left, here, right
+    ahead = columns + int(state["direction"])
+    target = int(ahead[np.abs(ahead - cannon).argmin()])
+    if danger[1]:
+        return 1 if not danger[0] and (target <= cannon or danger[2]) else 2
+    if target == cannon:
+        return 3 if state["reload"] == 0 else 0
+    return 0 if danger[0 if target < cannon else 2] else 1 if target < cannon else 2
 
 
-def follow(game, policy, seed=0, steps=STEPS):
-    """Plays both side by side; returns what happened: counts of rewards, ends, sticky steps and new waves."""
+def thinned(game, state, judge, kept):
+    """Leaves both with a few bricks or aliens, so that new ones come soon."""
+    things, theirs = ("bricks", "brick_map") if game == "breakout" else ("aliens", "alien_map")
+    keep = state[things] & (state[things].flatten().cumsum(0).reshape(10, 10) > state[things].sum() - kept)
+    setattr(judge.env.env, theirs, keep.numpy().astype(float))
+    return {**state, things: keep}
+
+
+def follow(game, policy, seed=0, steps=2500, kept=100):
+    """Plays both side by side; returns what happened: counts of rewards, ends, sticky steps and new waves.
+
+    Args:
+        kept: bricks or aliens that an episode begins with, at most.
+    """
     rng, judge, ours = np.random.default_rng(seed), Judge(game, seed), tensor_env(GAMES[game], {}, ())
     n_actions, happened = ours.action.counts[0], {"reward": 0.0, "ends": 0, "sticky": 0, "waves": 0}
     things = "bricks" if game == "breakout" else "aliens"
@@ -84,6 +97,7 @@ def follow(game, policy, seed=0, steps=STEPS):
             carried = judge.actions.index(judge.env.last_action)  # from the episode before
             state["last"] = torch.tensor(float(carried), dtype=torch.float64)
             np.testing.assert_array_equal(ours.observe(state).numpy(), judge.seen())
+            state = thinned(game, state, judge, kept)
         action = policy(state, rng) % n_actions
         seen, reward, terminated, drawn = judge.act(action)
         before, (state, step) = state, ours.step(state, torch.tensor(action), torch.tensor(drawn))
@@ -100,21 +114,22 @@ def follow(game, policy, seed=0, steps=STEPS):
 
 @pytest.mark.parametrize("game", GAMES)
 def test_random_play_agrees(game):
-    happened = follow(game, random)
-    assert happened["ends"] > 20
+    happened = follow(game, random, steps=1500)
+    assert happened["ends"] >= 10
     assert happened["reward"] > 20
-    assert happened["sticky"] > 200
+    assert happened["sticky"] > 50
 
 
 def test_breakout_agrees_while_the_ball_is_followed():
-    happened = follow("breakout", follows_the_ball)
-    assert happened["reward"] > 100
-    assert happened["waves"] >= 1
+    happened = follow("breakout", follows_the_ball, kept=4)
+    assert happened["reward"] > 50
+    assert happened["waves"] >= 3
     assert happened["ends"] > 1
 
 
 def test_space_invaders_agrees_while_waves_are_shot_and_grow_faster():
-    happened = follow("space_invaders", shoots)
+    happened = follow("space_invaders", shoots, kept=6)
+    assert happened["reward"] > 100
     assert happened["waves"] >= 3
     assert happened["ends"] >= 1
 
@@ -122,7 +137,8 @@ def test_space_invaders_agrees_while_waves_are_shot_and_grow_faster():
 @pytest.mark.slow
 @pytest.mark.parametrize(("game", "policy"), [("breakout", follows_the_ball), ("space_invaders", shoots)])
 def test_long_play_agrees(game, policy):
-    follow(game, policy, seed=1, steps=50_000)
+    happened = follow(game, policy, seed=1, steps=40_000)
+    assert happened["waves"] >= 1
 
 
 def test_aliens_are_as_fast_as_they_get_after_six_waves():
