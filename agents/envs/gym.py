@@ -187,7 +187,7 @@ class GymEnvironments:
 
         options = {**self.config.env_options, "render_mode": "rgb_array"}
         seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
-        return film(lambda: make_gym(self.config.env, options, self.config.wrapped), act, seed)
+        return film(lambda: make_gym(self.config.env, options, self.config.wrapped, evaluating=True), act, seed)
 
     # What the environments are
 
