@@ -207,7 +207,7 @@ def run_sb3(seeds: list[int], steps: int) -> dict[str, Any]:
             "MlpPolicy",
             make_vec_env("CartPole-v1", n_envs=CONFIG["n_envs"], seed=seed),
             n_steps=CONFIG["n_steps"],
-            batch_size=CONFIG["n_envs"] * CONFIG["n_steps"] // CONFIG["minibatches"],
+            batch_size=CONFIG["batch"],
             n_epochs=CONFIG["epochs"],
             learning_rate=lambda left: CONFIG["lr"] * left,
             clip_range=0.2,

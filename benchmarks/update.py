@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.common import note
 
 SAMPLES, MINIBATCH, OBS, ACTIONS, WIDTH = 512, 128, 4, 2, 64
-HYPER = {"lr": 1e-3, "clip": 0.2, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5}
+HYPER = {"lr": 1e-3, "clip": 0.2, "clip_value": 0.0, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5}
 STEPS_PER_UPDATE = SAMPLES / 16  # environment steps of a lane for each minibatch: 4 epochs of 4 minibatches
 
 
@@ -124,10 +124,28 @@ def rollout_of(lanes: int) -> Any:
     from agents.ppo import Batch
 
     shape = (lanes, SAMPLES)
-    logp = -torch.rand(shape) - 0.3
-    return Batch(
-        torch.randn(*shape, OBS), torch.randint(0, ACTIONS, shape), logp, torch.randn(shape), torch.randn(shape)
-    )
+    obs, mask = torch.randn(*shape, OBS), torch.zeros(*shape, 0, dtype=torch.bool)
+    action, logp = torch.randint(0, ACTIONS, shape), -torch.rand(shape) - 0.3
+    return Batch(obs, mask, action, logp, *(torch.randn(shape) for _ in range(3)))
+
+
+def network_of(activation: str) -> Any:
+    """The configuration of PPO's actor and critic."""
+    from agents.ppo import PPOConfig
+
+    return PPOConfig(net={"kind": "mlp", "activation": activation}).network
+
+
+def objective(output: Any, minibatch: Any, hyper: Any) -> Any:
+    """PPO's loss of one trial's minibatch, see agents/ppo.py."""
+    from agents.ppo import ppo_loss
+    from nets.distributions import Categorical
+
+    policy, a = Categorical(output[0]), minibatch.advantage
+    minibatch = minibatch._replace(advantage=(a - a.mean()) / (a.std() + 1e-8))
+    log_prob, entropy = policy.log_prob(minibatch.action), policy.entropy().mean()
+    coefficients = (hyper[name] for name in ("clip", "clip_value", "ent_coef", "vf_coef"))
+    return ppo_loss(log_prob, entropy, output[1], minibatch, *coefficients)
 
 
 def indices_of(lanes: int) -> Any:
@@ -141,14 +159,13 @@ def lanes_side(lanes: int, activation: str) -> Callable[[], None]:
     """The learner's own way: see agents/ppo.py."""
     import torch
 
-    from agents.ppo import Batch, PPOConfig, ppo_loss
+    from agents.ppo import Batch
     from nets.lanes import Execution, call, grad_and_value, keep
     from nets.optim import adam, adam_init, clip_by_global_norm
     from nets.registry import build
 
     execution = Execution("compiled")
-    config = PPOConfig(activation=activation)
-    net, params, _ = execution.stack(lambda: build(config.network, (OBS,), ACTIONS), range(lanes))
+    net, params, _ = execution.stack(lambda: build(network_of(activation), (OBS,), ACTIONS), range(lanes))
     hyper = {name: torch.full((lanes,), value) for name, value in HYPER.items()}
     alive = torch.ones(lanes, dtype=torch.bool)
 
@@ -156,8 +173,8 @@ def lanes_side(lanes: int, activation: str) -> Callable[[], None]:
         minibatch = Batch(*(t[index] for t in batch))
 
         def loss(params: Any) -> Any:
-            (logits, value), _ = call(net, params, {}, minibatch.obs)
-            return ppo_loss(logits, value, minibatch, hyper["clip"], hyper["ent_coef"], hyper["vf_coef"])
+            output, _ = call(net, params, {}, minibatch.obs)
+            return objective(output, minibatch, hyper)
 
         grads, (_, log) = grad_and_value(loss, has_aux=True)(params)
         grads, log["grad_norm"] = clip_by_global_norm(grads, hyper["max_grad_norm"])
@@ -179,22 +196,21 @@ def looking_side(lanes: int) -> Callable[[], None]:
     """What a look at the layers adds to an update."""
     import torch
 
-    from agents.ppo import Batch, PPOConfig, ppo_loss
+    from agents.ppo import Batch
     from nets.lanes import Execution, grad_and_value
     from nets.looking import activation_statistics, layer_statistics
     from nets.registry import build
 
     execution = Execution("compiled")
-    config = PPOConfig(activation="tanh")
-    net, params, _ = execution.stack(lambda: build(config.network, (OBS,), ACTIONS), range(lanes))
+    net, params, _ = execution.stack(lambda: build(network_of("tanh"), (OBS,), ACTIONS), range(lanes))
     hyper = {name: torch.full((lanes,), value) for name, value in HYPER.items()}
 
     def look(params: Any, after: Any, hyper: Any, batch: Any, index: Any) -> Any:
         minibatch = Batch(*(t[index] for t in batch))
 
         def loss(params: Any) -> Any:
-            ((logits, value), _), seen = activation_statistics(net, params, {}, minibatch.obs)
-            return ppo_loss(logits, value, minibatch, hyper["clip"], hyper["ent_coef"], hyper["vf_coef"])[0], seen
+            (output, _), seen = activation_statistics(net, params, {}, minibatch.obs)
+            return objective(output, minibatch, hyper)[0], seen
 
         grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
         return layer_statistics(params, grads, after, seen)
@@ -226,7 +242,7 @@ def handwritten_side(lanes: int) -> Callable[[], None]:
 
     def update(params: Any, mean: Any, square: Any, count: Any, alive: Any, batch: Any, index: Any) -> Any:
         obs = batch[0].gather(1, index.unsqueeze(-1).expand(-1, -1, OBS))
-        action, old_log_prob, advantage, target = (t.gather(1, index) for t in batch[1:])
+        action, old_log_prob, _, advantage, target = (t.gather(1, index) for t in batch[2:])
 
         def loss(params: Any) -> Any:
             log_probs = torch.log_softmax(network(params[:6], obs), -1)
@@ -274,20 +290,19 @@ def separate_side(lanes: int) -> Callable[[], None]:
     """K modules, one after another, as most code in the wild does it."""
     import torch
 
-    from agents.ppo import Batch, PPOConfig, ppo_loss
+    from agents.ppo import Batch
     from nets.registry import build
 
     torch.set_grad_enabled(True)
-    nets = [build(PPOConfig(activation="tanh").network, (OBS,), ACTIONS) for _ in range(lanes)]
+    nets = [build(network_of("tanh"), (OBS,), ACTIONS) for _ in range(lanes)]
     optimisers = [torch.optim.Adam(net.parameters(), lr=HYPER["lr"], eps=1e-5) for net in nets]
     batch, index = rollout_of(lanes), indices_of(lanes)
-    clip, ent, vf = (torch.tensor(HYPER[name]) for name in ("clip", "ent_coef", "vf_coef"))
+    hyper = {name: torch.tensor(value) for name, value in HYPER.items()}
 
     def step() -> None:
         for k, (net, optimiser) in enumerate(zip(nets, optimisers, strict=True)):
             minibatch = Batch(*(t[k][index[k]] for t in batch))
-            logits, value = net(minibatch.obs)
-            loss, _ = ppo_loss(logits, value, minibatch, clip, ent, vf)
+            loss, _ = objective(net(minibatch.obs), minibatch, hyper)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), HYPER["max_grad_norm"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from agents.envs.identity import REWARD_THRESHOLD
 from agents.envs.transition import Rollout
 from agents.ppo import PPO, Batch, PPOConfig, ppo_loss
 from agents.returns import gae, mean_return
@@ -192,3 +193,47 @@ def test_solves_cartpole():
     returns = np.sort(learner.evaluate(state)["return"].numpy().flatten())
     quarter = len(returns) // 4
     assert returns[quarter:-quarter].mean() >= 475
+
+
+SPACES = (
+    "Identity-v0",
+    "IdentityMultiBinary-v0",
+    "IdentityBox-v0",
+    pytest.param("IdentityMultiDiscrete-v0", marks=pytest.mark.slow),
+    pytest.param("MaskedIdentity-v0", marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize("env", SPACES)
+def test_learns_the_identity_in_every_lane(env):
+    """stable-baselines3's own test, its settings and its threshold: 90 of 100."""
+    config = PPOConfig(
+        env=env, n_envs=1, n_steps=256, epochs=4, batch=64, gamma=0.4, gae_lambda=0.95, lr=2e-3, lr_schedule="constant",
+        steps=1000 if env == "IdentityBox-v0" else 1200, eval_episodes=20,
+    )  # fmt: skip
+    learner = PPO()
+    state = learner.start(Lanes((config,) * 6, tuple(range(6))))
+    while int(state["progress"][0]) < config.budget:
+        learner.advance(state)
+    assert (learner.evaluate(state)["return"].mean(1) >= REWARD_THRESHOLD).all()
+
+
+def test_forbidden_actions_are_never_taken():
+    config = PPOConfig(env="MaskedIdentity-v0", n_envs=2, n_steps=64, epochs=1)
+    learner = PPO()
+    state = learner.start(Lanes((config,) * 2, (0, 1)))
+    _, rollout = learner.envs.collect(state["params"], state["envs"], 0)
+    assert rollout.mask.gather(-1, rollout.action.unsqueeze(-1)).all()
+    assert (~rollout.mask).any()
+    assert (learner.evaluate(state)["return"] >= 0).all()  # each forbidden action would cost 1
+
+
+def test_log_probabilities_of_continuous_actions_are_those_of_normal_numbers():
+    config = PPOConfig(env="Pendulum-v1", n_envs=2, n_steps=8, batch=16, log_std_init=-0.5)
+    learner = PPO()
+    state = learner.start(Lanes((config,), (0,)))
+    _, rollout = learner.envs.collect(state["params"], state["envs"], 0)
+    batch = learner._targets(state["params"], learner.hyper, rollout)
+    mean, _ = learner.network(state, 0)(batch.obs[0])
+    normal = torch.distributions.Normal(mean[:, :1], np.exp(-0.5))
+    torch.testing.assert_close(batch.log_prob[0], normal.log_prob(batch.action[0]).sum(-1))

@@ -29,6 +29,9 @@ CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch"
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
+    "ppo masked": (
+        {**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 24, "env": "MaskedIdentity-v0"}, ("lr",), 10,
+    ),
     "ppo continuous": (
         {**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16, "env": "Pendulum-v1", "clip_value": 0.2,
          "target_kl": 0.01, "wrappers": ["normalise-observations", "normalise-rewards"], "shared": True},
