@@ -100,6 +100,8 @@ class RecurrentPPOConfig(EnvConfig):
     def _fits(self) -> RecurrentPPOConfig:
         if self.n_envs % self.minibatches:
             raise ValueError(f"n_envs = {self.n_envs} is not a multiple of minibatches = {self.minibatches}")
+        if self.chunk // self.minibatches < 2:
+            raise ValueError("n_steps: a minibatch of one row has no spread of advantages; raise n_steps or n_envs")
         spec = self.env_spec
         try:
             with torch.device("meta"), torch.random.fork_rng(devices=[]):
