@@ -57,6 +57,7 @@ class OwnLearner:
         defaults: stable-baselines3's own, written out where an entry is silent.
         neutral: arguments that ours has not, and the values at which they change nothing.
         layers: their default network: widths and activation.
+        policy: arguments of stable-baselines3's policy -> our field, beside widths, activation and initialisation.
     """
 
     name: str
@@ -64,6 +65,7 @@ class OwnLearner:
     defaults: Mapping[str, Any]
     neutral: Mapping[str, tuple[Any, ...]]
     layers: tuple[list[int], str]
+    policy: Mapping[str, str] = field(default_factory=dict)
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -78,11 +80,13 @@ REPLAY = {"buffer_size": 1_000_000, "learning_starts": 100, "gamma": 0.99}
 OWN = {
     "ppo": OwnLearner(
         "ppo",
-        ON_POLICY | {"clip_range": "clip", "batch_size": "batch", "n_epochs": "epochs"},
+        ON_POLICY | {"clip_range": "clip", "clip_range_vf": "clip_value", "batch_size": "batch", "n_epochs": "epochs",
+                     "normalize_advantage": "normalise_advantage", "target_kl": "target_kl"},
         {"learning_rate": 3e-4, "n_steps": 2048, "batch_size": 64, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95,
          "clip_range": 0.2, "ent_coef": 0.0, "vf_coef": 0.5, "max_grad_norm": 0.5},
-        NO_SDE | {"normalize_advantage": (True,), "clip_range_vf": (None,), "target_kl": (None,)},
+        NO_SDE | {"clip_range_vf": (None,), "target_kl": (None,)},
         ([64, 64], "tanh"),
+        {"log_std_init": "log_std_init"},
     ),
     "a2c": OwnLearner(
         "a2c",
@@ -120,6 +124,7 @@ OWN = {
         ([400, 300], "relu"),
     ),
 }  # fmt: skip
+ORTHOGONAL = ("ppo", "a2c")  # their layers start orthogonal
 SCHEDULED = ("learning_rate", "clip_range")
 WHOLE = (
     "n_timesteps", "n_envs", "frame_stack", "n_steps", "batch_size", "n_epochs", "buffer_size", "learning_starts",
@@ -314,6 +319,8 @@ def _number(key: str, text: str) -> float:
 def _layers(network: Mapping[str, Any], ours: OwnLearner, elsewhere: str) -> dict[str, Any]:
     """The network's fields."""
     widths, activation = ours.layers
+    fields: dict[str, Any] = {}
+    init: dict[str, str] = {}
     for key, value in network.items():
         if key == "activation_fn":
             activation = _named(value)
@@ -322,6 +329,10 @@ def _layers(network: Mapping[str, Any], ours: OwnLearner, elsewhere: str) -> dic
             if any(part != parts[0] for part in parts):
                 raise Untranslatable("policy_kwargs", f"our {ours.name} has equal networks for both; {elsewhere}")
             widths = parts[0]
+        elif key == "ortho_init" and ours.name in ORTHOGONAL:
+            init = {} if value else {"init": "torch"}
+        elif key in ours.policy:
+            fields[ours.policy[key]] = value
         else:
             raise Untranslatable("policy_kwargs", f"our {ours.name} has nothing like `{key}`; {elsewhere}")
-    return {"net": {"kind": "mlp", "hidden_features": widths, "activation": activation}}
+    return fields | {"net": {"kind": "mlp", "hidden_features": widths, "activation": activation, **init}}

@@ -40,10 +40,15 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
             return given
         kind = given.get("kind", default)
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
-        return {"kind": kind, **own, **given}
+        return {"kind": kind, **own, **{name: _frozen(value) for name, value in given.items()}}
 
     union: Any = Union[tuple(encoders().values())]  # noqa: UP007  the members are known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples: what a validator returns is checked strictly, and a list is then no tuple."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -> None:

@@ -107,6 +107,15 @@ def test_merge_keys_and_python_in_text(file: Path) -> None:
     assert (own["lr"], own["lr_schedule"], own["wrappers"]) == (3e-4, "constant", both[1:])
 
 
+def test_how_networks_start(file: Path) -> None:
+    entry = {"n_timesteps": 10, "policy_kwargs": "dict(log_std_init=-2, ortho_init=False)"}
+    own = translate("E-v0", entry, "ppo", own=True)
+    assert own["log_std_init"] == -2
+    assert own["net"] == {"kind": "mlp", "hidden_features": [64, 64], "activation": "tanh", "init": "torch"}
+    orthogonal = translate("E-v0", entry | {"policy_kwargs": "dict(ortho_init=True)"}, "ppo", own=True)
+    assert orthogonal["net"] == {"kind": "mlp", "hidden_features": [64, 64], "activation": "tanh"}
+
+
 def test_a_list_of_merged_entries_counts_from_the_left(tmp_path: Path) -> None:
     text = "a: &a {n_timesteps: 1, gamma: 0.1}\nb: &b {gamma: 0.2, tau: 0.3}\nc: {<<: [*a, *b], n_timesteps: 9}\n"
     (tmp_path / "x.yml").write_text(text)
@@ -200,7 +209,7 @@ def test_python_that_is_not(text: str) -> None:
     [
         ({}, False, "n_timesteps: is missing; say how many steps"),
         ({"use_sde": True}, True, "use_sde: our ppo has nothing like it; leave --own out"),
-        ({"policy_kwargs": "dict(ortho_init=False)"}, True, "policy_kwargs: our ppo has nothing like `ortho_init`"),
+        ({"policy_kwargs": "dict(full_std=False)"}, True, "policy_kwargs: our ppo has nothing like `full_std`"),
         ({"policy_kwargs": "dict(net_arch=dict(pi=[8], vf=[9]))"}, True, "policy_kwargs: our ppo has equal networks"),
         ({"policy_kwargs": "dict(activation_fn=nn.Fold)"}, False, "policy_kwargs: nn.Fold is not known; known are"),
         ({"policy_kwargs": "64"}, False, r"policy_kwargs: write dict\(\.\.\.\), not '64'"),

@@ -118,6 +118,15 @@ def test_values_are_typed_and_complete(tmp_path: Path) -> None:
     assert trial.id == trial_id("fitter", 1, trial.config, 0, {})
 
 
+def test_lists_behind_validators_of_ours_are_lists(tmp_path: Path) -> None:
+    """A network's widths and an agent's wrappers: pydantic's strict mode would take only tuples there."""
+    net = "{kind: mlp, hidden_features: [8, 9]}"
+    text = f"name: x\ntrials: [{{learner: ppo, wrappers: [normalise-rewards], net: {net}}}]\n"
+    (trial,) = load(tmp_path, text).trials
+    assert trial.config["net"]["hidden_features"] == [8, 9]
+    assert trial.config["wrappers"] == ["normalise-rewards"]
+
+
 def test_labels_say_what_differs(tmp_path: Path) -> None:
     labels = list(dict.fromkeys(t.label for t in load(tmp_path, FILE).trials))
     assert labels == [
@@ -345,3 +354,10 @@ def test_random_overrides(tmp_path: Path, field: str, value: str) -> None:
     file.write_text(FILE)
     message, trials = outcome(file, f"trials.0.{field}={value}")
     assert bool(message) != bool(trials)
+
+
+def test_lists_inside_a_network_are_taken(tmp_path):
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: classifier, net: {kind: mlp, hidden_features: [8, 4]}}]")
+    (trial,) = load_experiment(file).trials
+    assert trial.config["net"]["hidden_features"] == [8, 4]
