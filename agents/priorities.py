@@ -64,8 +64,8 @@ class Uniform:
 class Prioritised:
     """Rows in proportion to |TD error|^alpha; new ones as if they had the largest error so far.
 
-    Priorities are {"power": p^alpha [K, blocks, BLOCK] by flat row, "highest": p [K]}. They change everywhere and all
-    the time: a checkpoint holds them whole.
+    Priorities are {"power": p^alpha [K, blocks, BLOCK] by flat row, "sums": of every block, float64 [K, blocks],
+    "highest": p [K]}. They change everywhere and all the time: a checkpoint holds them whole.
 
     Args:
         lanes: the cohort; its configurations have priority_alpha, priority_beta and budget.
@@ -79,8 +79,9 @@ class Prioritised:
 
     def start(self, rows: int) -> dict[str, Tensor]:
         """No row can be drawn yet."""
-        some = self.alpha.squeeze(1)
-        return {"power": some.new_zeros(len(some), -(-rows // BLOCK), BLOCK), "highest": torch.ones_like(some)}
+        highest = torch.ones_like(self.alpha.squeeze(1))
+        power = highest.new_zeros(len(highest), -(-rows // BLOCK), BLOCK)
+        return {"power": power, "sums": power.sum(-1, dtype=torch.float64), "highest": highest}
 
     def added(self, priority: dict[str, Tensor], replay: dict[str, Tensor], steps: int) -> None:
         """The newest steps get the highest priority so far (algorithm 1, line 6)."""
@@ -88,6 +89,8 @@ class Prioritised:
         first = int(replay["added"][0]) - steps
         new = torch.arange(first * n_envs, (first + steps) * n_envs, device=self.alpha.device) % (size * n_envs)
         priority["power"].flatten(1)[:, new] = priority["highest"][:, None] ** self.alpha
+        blocks = torch.unique(new // BLOCK)
+        priority["sums"][:, blocks] = priority["power"][:, blocks].sum(-1, dtype=torch.float64)
 
     def batches(self, state: dict[str, Any], progress: int, count: int) -> Iterator[tuple[Tensor, Any, Tensor]]:
         """So many batches, each drawn from what was learned before it: (flat rows [K, B], what stands there, weights).
@@ -98,7 +101,7 @@ class Prioritised:
         parts = (torch.arange(self.batch, device=noise.device) + noise) / self.batch
         beta = self.beta + (1 - self.beta) * min(progress / self.lanes.config.budget, 1.0)  # section 3.4
         for g in range(count):
-            index, chance = proportional(state["priority"]["power"], parts[:, g])
+            index, chance = proportional(state["priority"]["power"], state["priority"]["sums"], parts[:, g])
             yield index, self.take(state["replay"], index), importance(chance, replay_rows(state["replay"]), beta)
 
     def learned(self, priority: dict[str, Tensor], index: Tensor, error: Tensor) -> None:
@@ -106,14 +109,17 @@ class Prioritised:
         found = error.abs() + SMALLEST
         lane = torch.arange(len(index), device=index.device)[:, None]
         priority["power"].flatten(1)[lane, index] = found**self.alpha
+        blocks = index // BLOCK
+        priority["sums"][lane, blocks] = priority["power"][lane, blocks].sum(-1, dtype=torch.float64)
         priority["highest"] = torch.maximum(priority["highest"], found.amax(1))
 
 
-def proportional(power: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+def proportional(power: Tensor, sums: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
     """Rows in proportion to their priorities, by inverting the cumulative sum: of whole blocks first, then within one.
 
     Args:
         power: priorities [K, blocks, S], at least 0; rows are counted through the blocks.
+        sums: of every block, float64 [K, blocks].
         part: float64 [K, B], which part of each lane's total lies before the row, in [0, 1].
 
     Returns:
@@ -121,7 +127,6 @@ def proportional(power: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
         priorities makes that lane's rows arbitrary ones and its probabilities NaN.
     """
     lane = torch.arange(len(power), device=power.device)[:, None]
-    sums = power.sum(-1, dtype=torch.float64)
     edges = sums.cumsum(-1)
     total = edges[:, -1:]
     below = 1 - 1e-9  # rounding must not lead past the last row
