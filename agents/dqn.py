@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
 from agents.envs import evaluated, make_environments
+from agents.envs.render import episode_media
 from agents.envs.spaces import see
 from agents.networks import deployed
 from agents.priorities import Prioritised, Uniform
@@ -32,10 +33,11 @@ from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
 from agents.replay_config import ReplayConfig
 from agents.returns import mean_return
 from harness.blocks import check_builds, encoder_config
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.registry import build
 from nets.schedules import linear
@@ -85,6 +87,9 @@ class DQNConfig(ReplayConfig):
     exploration_final_eps: PerLaneFloat = Field(
         0.05, ge=0, le=1, description="share of random actions at the end, and in sampled evaluations"
     )
+    layers_every: int = Field(
+        0, ge=0, description="gradient steps between looks at every layer's gradients and activations; 0 never looks"
+    )
 
     @model_validator(mode="after")
     def _builds(self) -> DQNConfig:
@@ -131,6 +136,7 @@ class DQN(Learner):
         self._choosing = self._online if config.double else self._itself
         self._update = each(self._update_of_one)
         self._follow = each(self._follow_of_one)
+        self._look = each(self._look_of_one)
         k = len(lanes)
         return {
             "progress": lanes.execution.tensor(np.zeros(k, dtype=np.int64)),
@@ -146,7 +152,7 @@ class DQN(Learner):
 
     def advance(self, state: State) -> Metrics:
         """T steps of N environments in every lane, and the gradient steps that follow them."""
-        config, progress = self.lanes.config, int(state["progress"][0])
+        config, progress = self.lanes.config, progress_of(state)
         # collect
         acting = {"net": state["params"], "epsilon": self._epsilon(progress)}
         state["envs"], rollout = self.envs.collect(acting, state["envs"], progress)
@@ -163,32 +169,42 @@ class DQN(Learner):
         progress += self.chunk
         lr = self.hyper["lr"] * (max(1 - progress / config.steps, 0.0) if config.lr_schedule == "linear" else 1.0)
         logs = [torch.full((len(self.lanes), len(LOGGED)), torch.nan, dtype=lr.dtype, device=lr.device)]
+        seen: dict[str, Tensor] = {}
         updates = config.updates if progress > config.learning_starts else 0
-        for index, rows, weight in self.sampler.batches(state, progress, updates):
+        batches = self.sampler.batches(state, progress, updates)
+        for i, (index, rows, weight) in enumerate(batches, progress // self.chunk * updates):
+            before = state["params"]
             learned, fixed = (state["params"], state["adam"]), (state["target"], state["alive"], self.hyper, lr)
             (state["params"], state["adam"]), error, log = self._update(learned, *fixed, rows, weight)
             self.sampler.learned(state["priority"], index, error)
             logs.append(log)
+            if config.layers_every and i % config.layers_every == 0:
+                seen = self._look(before, state["params"], state["target"], rows, weight)
         # log
         state["progress"] = state["progress"] + self.chunk
         state["return"] = mean_return(rollout, state["return"])
         means = torch.stack(logs).nanmean(0)  # NaN, which is left out, where nothing was learned yet
         named = {name: means[:, i] for i, name in enumerate(LOGGED)}
-        return {"return": state["return"], "epsilon": acting["epsilon"], **named}
+        return {"return": state["return"], "epsilon": acting["epsilon"], **named, **seen}
 
     def evaluate(self, state: State) -> Metrics:
         """Returns of greedy episodes, and of episodes with the final epsilon, [K, episodes]."""
         acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
-        return evaluated(self.envs, self.lanes.config, acting, state["envs"], int(state["progress"][0]))
+        return evaluated(self.envs, self.lanes.config, acting, state["envs"], progress_of(state))
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's action values."""
         spec, norm = self.lanes.config.env_spec, state["envs"]["norm"]
         return deployed(module_of(self.build, state["params"], {}, lane), spec, norm, lane)
 
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """A greedy episode."""
+        acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
+        return episode_media(self.envs, self.lanes, acting, state["envs"], lane, progress_of(state))
+
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew: no return reaches across that."""
-        self.envs.checkpointed(state["envs"], int(state["progress"][0]))
+        self.envs.checkpointed(state["envs"], progress_of(state))
         if not self.lanes.config.env_spec.tensor:
             replay_cut(state["replay"])
 
@@ -235,6 +251,12 @@ class DQN(Learner):
         """The same in plain Q-learning: the target network's own."""
         return next_q
 
+    def _target(self, params: Any, target: Any, rows: dict[str, Tensor]) -> Tensor:
+        """What the values of the actions that were taken should be, [B]."""
+        next_q = self._q(target, rows["next_obs"])
+        best = permitted(self._choosing(params, next_q, rows["next_obs"]), rows["next_mask"]).argmax(-1)
+        return q_target(rows["reward"], rows["discount"], rows["terminated"], next_q, best)
+
     def _follow_of_one(self, target: Any, params: Any, alive: Tensor, decay: Tensor) -> Any:
         """The target network after some updates, between which the network stood still."""
         return keep(alive, ema_update(target, params, decay), target)
@@ -244,18 +266,30 @@ class DQN(Learner):
     ) -> tuple[Any, Tensor, Tensor]:
         """One batch [B]: targets, loss, gradient, clipping, Adam; a lane that has ended stays as it is."""
         params, opt = learned
-        next_q = self._q(target, rows["next_obs"])
-        best = permitted(self._choosing(params, next_q, rows["next_obs"]), rows["next_mask"]).argmax(-1)
-        y = q_target(rows["reward"], rows["discount"], rows["terminated"], next_q, best)
+        y = self._target(params, target, rows)
 
         def loss(params: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             q = taken(self._q(params, rows["obs"]), rows["action"])
-            return (weight * smooth_l1_loss(q, y, reduction="none")).mean(), (q - y, q.mean())
+            return huber(q, y, weight), (q - y, q.mean())
 
         grads, (value, (error, q)) = grad_and_value(loss, has_aux=True)(params)
         grads, norm = clip_by_global_norm(held(grads, self.held), hyper["max_grad_norm"])
         learned = keep(alive, adam(params, grads, opt, lr), learned)
         return learned, error, torch.stack([value, q, norm])
+
+    def _look_of_one(
+        self, params: Any, after: Any, target: Any, rows: dict[str, Tensor], weight: Tensor
+    ) -> dict[str, Tensor]:
+        """Statistics of every layer for one batch that was learned from."""
+        y = self._target(params, target, rows)
+
+        def loss(params: Any) -> tuple[Tensor, Any]:
+            obs = see(rows["obs"], self.lanes.execution.dtype)
+            (q, _), seen = activation_statistics(self.net, params, {}, obs)
+            return huber(taken(q, rows["action"]), y, weight), seen
+
+        grads, (_, seen) = grad_and_value(loss, has_aux=True)(params)
+        return layer_statistics(params, grads, after, seen)
 
 
 def permitted(q: Tensor, mask: Tensor) -> Tensor:
@@ -288,6 +322,12 @@ def epsilon_greedy(q: Tensor, u: Tensor, epsilon: Tensor) -> Tensor:
 def taken(q: Tensor, action: Tensor) -> Tensor:
     """Values [...] of actions [...] among [..., A]."""
     return q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def huber(q: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """The mean of Huber's loss, weighted; all [B]: half the squared error up to 1, linear beyond (Mnih et al. 2015,
+    methods: "error clipping")."""
+    return (weight * smooth_l1_loss(q, y, reduction="none")).mean()
 
 
 def q_target(reward: Tensor, discount: Tensor, terminated: Tensor, next_q: Tensor, best: Tensor) -> Tensor:

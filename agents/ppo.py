@@ -53,7 +53,7 @@ class PPOConfig(EnvConfig):
     n_envs: int = Field(4, ge=1, description="environments of one trial")
     n_steps: int = Field(128, ge=1, description="steps of every environment between two updates")
     epochs: int = Field(4, ge=1, description="passes over a rollout")
-    batch: int = Field(128, ge=2, description="rows of a minibatch; a rollout of fewer is one minibatch")
+    batch: int = Field(128, ge=2, description="rows of a minibatch; the last one of a pass may have fewer")
     lr: PerLaneFloat = Field(1e-3, ge=0, description="Adam's learning rate at the start")
     lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: falls to 0 at the last step")
     gamma: PerLaneFloat = Field(0.98, ge=0, le=1, description="discount of future rewards")
@@ -83,10 +83,9 @@ class PPOConfig(EnvConfig):
 
     @model_validator(mode="after")
     def _can_learn(self) -> PPOConfig:
-        if self.chunk > self.batch and self.chunk % self.batch:
-            raise ValueError(f"batch: n_envs * n_steps = {self.chunk} is not a multiple of batch = {self.batch}")
-        if self.chunk < 2:
-            raise ValueError("n_steps: a rollout of one row has no spread of advantages; raise n_steps or n_envs")
+        if self.normalise_advantage and self.chunk % self.batch == 1:
+            rows = f"n_envs * n_steps = {self.chunk} rows leave one"
+            raise ValueError(f"batch: {rows} alone in the last minibatch, and one advantage has no spread")
         try:
             check_builds(self.net, self.env_spec.obs_shape, 1)
         except ValueError as error:
@@ -112,9 +111,9 @@ class PPOConfig(EnvConfig):
         return self.n_envs * self.n_steps
 
     @property
-    def minibatches(self) -> int:
-        """Minibatches of one pass."""
-        return max(1, self.chunk // self.batch)
+    def minibatches(self) -> list[int]:
+        """Rows of every minibatch of one pass."""
+        return [min(self.batch, self.chunk - first) for first in range(0, self.chunk, self.batch)]
 
     @property
     def seconds_per_progress(self) -> float:
@@ -127,7 +126,7 @@ class PPOConfig(EnvConfig):
         Measured for small networks: 0.7 ms a step and 5 ms a minibatch, however many lanes, plus 2 microseconds for
         every row of every pass.
         """
-        fixed = 7e-4 * self.n_steps + 5e-3 * self.epochs * self.minibatches
+        fixed = 7e-4 * self.n_steps + 5e-3 * self.epochs * len(self.minibatches)
         return self.budget / self.chunk * (fixed + 2e-6 * self.epochs * self.chunk * lanes)
 
 
@@ -222,7 +221,8 @@ class PPO(Learner):
     @classmethod
     def work(cls, config: PPOConfig, lanes: int) -> Work:
         """What a cohort costs, for choosing how it is executed."""
-        return Work(config.eager_seconds(lanes), compile_seconds=50.0, speedup=5.0)
+        images = len(config.env_spec.obs_shape) == 3 and config.net.kind != "mlp"
+        return Work(config.eager_seconds(lanes), compile_seconds=50.0, speedup=5.0, loop_on_cpu=images)
 
     def _minibatches(self, progress: int) -> list[Tensor]:
         """Indices [K, B] of every minibatch of every epoch: one permutation a lane and epoch."""
@@ -230,7 +230,7 @@ class PPO(Learner):
         generators = self.lanes.generators("ppo/minibatches", progress)
         orders = [[g.permutation(self.chunk) for _ in range(config.epochs)] for g in generators]
         index = self.lanes.execution.tensor(np.array(orders, dtype=np.int64)).flatten(1)  # [K, epochs * R]
-        return [part.contiguous() for part in index.split(self.chunk // config.minibatches, 1)]
+        return [part.contiguous() for part in index.split(config.minibatches * config.epochs, 1)]
 
     # Functions of one trial
 

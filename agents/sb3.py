@@ -15,7 +15,8 @@ resumed run equals an uninterrupted one bit for bit. Not exact are:
 The replay buffer is written whole into every checkpoint. Progress counts environment steps; where a round has no fixed
 length (ARS, `train_freq: [1, episode]`) the first round that reaches a chunk's end belongs to it.
 
-Not offered: HER and other buffer classes, `optimize_memory_usage`, several processes of environments.
+Not offered: HER and other buffer classes, `optimize_memory_usage`, processes of environments (`env_workers`) with
+their watchdog. `exact: false` lets environments and generators run on at a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from sb3_contrib import ARS
-from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -38,6 +38,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from agents.envs import EnvConfig
+from agents.off_policy import WORST
 from agents.sb3_arguments import ALGORITHMS, Algorithm, action_noise, arguments, check_names, policy_arguments
 from agents.sb3_envs import episodes, vectorised
 from agents.sb3_network import EncoderExtractor, policy_network
@@ -98,6 +99,10 @@ class SB3Config(EnvConfig):
         kind, known = self.env_spec.action.kind, self.algorithm.actions
         if kind not in known:
             raise ValueError(f"env: '{self.env}' has {kind} actions; {self.algo} takes {', '.join(known)}")
+        if self.algorithm.masks and not self.env_spec.masked:
+            raise ValueError(f"env: '{self.env}' gives no action masks, which {self.algo} needs; take PPO")
+        if self.env_workers:
+            raise ValueError("env_workers: stable-baselines3's environments are stepped in the worker itself; give 0")
         if self.encoder_from and self.encoder is None:
             raise ValueError("encoder_from: the policy has no encoder of ours; give it one with `encoder`")
         _check_builds(self)
@@ -135,7 +140,7 @@ class SB3(Learner):
 
     Config = SB3Config
     unit = "env_steps"
-    score = Score("return", "max", worst=0.0)
+    score = Score("return", "max", worst=WORST)
     foreign = True
 
     def start(self, lanes: Lanes) -> State:
@@ -144,6 +149,7 @@ class SB3(Learner):
         self.seed = lanes.seeds[0]
         self.logger = _Recorder()
         self.streams = Streams()
+        self.stepped = False
         config: SB3Config = lanes.config
         with self.streams.here():
             self.envs = _environments(config)
@@ -160,6 +166,7 @@ class SB3(Learner):
 
     def advance(self, state: State) -> Metrics:
         """Rounds of collecting and training up to the chunk's end; no further than `steps`, as `learn` ends."""
+        self.stepped = True
         goal = min(int(state["progress"][0]) + self.chunk, self.lanes.config.steps)
         with self.streams.here():
             while self.model.num_timesteps < goal:
@@ -187,7 +194,9 @@ class SB3(Learner):
         return policy_network(self.model)
 
     def checkpointed(self, state: State) -> None:
-        """The generators and the environments start anew from (seed, progress)."""
+        """The generators and the environments start anew from (seed, progress); `exact: false` only after restoring."""
+        if self.stepped and not self.lanes.config.exact:
+            return
         with self.streams.here():
             restart(self.model, derive_seed(self.seed, "sb3", int(state["progress"][0])) % 2**31)
 
@@ -289,8 +298,6 @@ def _check_builds(config: SB3Config) -> None:
     with Streams().here(keep=False):
         envs = _environments(config)
         try:
-            if config.algorithm.masks and not is_masking_supported(envs):
-                raise ValueError(f"env: '{config.env}' gives no action masks, which {config.algo} needs; take PPO")
             _agent(config, envs, "cpu", None, **tiny)
         except (AssertionError, AttributeError, NotImplementedError, TypeError) as error:
             raise ValueError(f"stable-baselines3's {config.algo} does not take this: {error}") from None

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import (
 
 from agents.envs.catalogue import tensor_env
 from agents.envs.config import EnvConfig
-from agents.envs.gym import make_gym
+from agents.envs.making import make_gym
 from agents.envs.spaces import ActionSpace
 from agents.envs.transition import TensorEnv
 from harness.randomness import derive_seed
@@ -63,16 +63,20 @@ class TensorGym(gymnasium.Env):
         return torch.as_tensor(self.np_random.random(shape, dtype=np.float32))
 
 
-def make_env(config: EnvConfig) -> gymnasium.Env:
+def make_env(config: EnvConfig, evaluating: bool = False) -> gymnasium.Env:
     """One environment: Gymnasium's of that id, or ours where it has none.
 
+    Args:
+        config: says which.
+        evaluating: without wrappers that would falsify a score.
+
     Raises:
-        ValueError: see `agents.envs.gym.make_gym`.
+        ValueError: see `agents.envs.making.make_gym`.
     """
     own = tensor_env(config.env, config.env_options, config.wrapped)
     if own is not None and config.env not in gymnasium.registry:
         return TensorGym(own)
-    return make_gym(config.env, config.env_options, config.wrapped)
+    return make_gym(config.env, config.env_options, config.wrapped, evaluating)
 
 
 def vectorised(config: EnvConfig, n_envs: int, gamma: float) -> VecEnv:
@@ -88,7 +92,7 @@ def vectorised(config: EnvConfig, n_envs: int, gamma: float) -> VecEnv:
 def episodes(
     model: BaseAlgorithm, config: EnvConfig, seed: int, progress: int, count: int, sampled: bool = False
 ) -> np.ndarray:
-    """Returns [count] of episodes in separate environments, seeded as our own learners'; normalisation is frozen.
+    """Returns [count] of episodes in separate environments, seeded from (seed, episode, progress); moments are frozen.
 
     Args:
         model: the agent.
@@ -98,13 +102,15 @@ def episodes(
         count: how many.
         sampled: whether actions are drawn as in training.
     """
-    envs = [make_env(config) for _ in range(min(EVALUATED_AT_ONCE, count))]
+    envs = [make_env(config, evaluating=True) for _ in range(min(EVALUATED_AT_ONCE, count))]
     purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
-    found = []
+    random_actions = model.action_space.np_random.bit_generator
+    before, found = random_actions.state, []
     for first in range(0, count, len(envs)):
         some = envs[: count - first]
         seeds = [derive_seed(seed, f"{purpose}/{first}/{n}", progress) for n in range(len(some))]
         found.append(_returns(model, some, seeds, sampled))
+    random_actions.state = before  # epsilon-greedy policies draw from the space that training draws from
     for env in envs:
         env.close()
     return np.concatenate(found)

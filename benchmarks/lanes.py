@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "n_envs": 4,
     "n_steps": 128,
     "epochs": 4,
-    "minibatches": 4,
+    "batch": 128,
     "lr": 2.5e-4,
     "lr_schedule": "linear",
 }

@@ -29,6 +29,7 @@ __all__ = ["Death", "Processes", "ask"]
 
 POLL = 0.5  # seconds between two looks at processes that have not answered
 START = 60.0  # seconds that a process has at least for starting Python and importing what it needs
+CHECK = 60.0  # seconds that making and checking an environment may take when a file is read
 FAREWELL = 1.0  # seconds that processes have to close their environments
 
 
@@ -185,6 +186,10 @@ class Processes:
                         del waiting[one]
         return wrong, deaths
 
+    def steps(self, row: int) -> int:
+        """Steps of an environment since it was last reset from a seed."""
+        return int(self.arrays.steps[row])
+
     def close(self) -> None:
         """Ends all processes; those that are idle close their environments first."""
         for process in self._running.values():
@@ -225,18 +230,17 @@ class Processes:
         return Death(self.groups[group], row, f"is lost: its process {cause} during {what}")
 
 
-def ask(name: str, question: dict[str, Any], timeout: float = START) -> dict[str, Any]:
+def ask(name: str, question: dict[str, Any]) -> dict[str, Any]:
     """One answer of a fresh process; {"error": sentence} where it hangs or dies.
 
     Args:
         name: what it is about, for the sentence.
         question: the first and only command.
-        timeout: seconds.
     """
     process = _Process(question)
     try:
-        if not wait([process.socket], timeout):
-            return {"error": f"{name} hangs: making and checking it has not ended within {timeout:g} s"}
+        if not wait([process.socket], CHECK):
+            return {"error": f"{name} hangs: making and checking it has not ended within {CHECK:g} s"}
         answer = process.answer()
         return answer if answer is not None else {"error": f"{name}: the process that made it {process.cause()}"}
     finally:

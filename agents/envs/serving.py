@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     arrays = arrays_in(mmap.mmap(int(argv[2]), 0), layout)
     of = (first["env"], first["options"], first["wrappers"])
     slots = {
-        row: Slot(partial(make_gym, *of, evaluating=evaluating), arrays, row, autoreset=not evaluating)
+        row: Slot(partial(make_gym, *of, evaluating=evaluating), arrays, row, autoreset=not evaluating, watched=True)
         for row, evaluating in first["rows"]
     }
     while line := stream.readline():

@@ -102,23 +102,30 @@ class Slot:
         arrays: of all rows.
         row: its own.
         autoreset: whether a finished episode is followed by the next one in the same step.
+        watched: whether another process looks at what this one does, all the time.
     """
 
-    def __init__(self, make: Callable[[], gymnasium.Env], arrays: Arrays, row: int, autoreset: bool) -> None:
-        self.make, self.arrays, self.row, self.autoreset = make, arrays, row, autoreset
+    def __init__(
+        self, make: Callable[[], gymnasium.Env], arrays: Arrays, row: int, autoreset: bool, watched: bool
+    ) -> None:
+        self.make, self.arrays, self.row, self.autoreset, self.watched = make, arrays, row, autoreset, watched
         self.env: gymnasium.Env | None = None
-        self.form = arrays.obs.shape[1:]
+        self.form, self.dtype = arrays.obs.shape[1:], arrays.obs.dtype
         self.masked = arrays.mask.shape[1] > 0
+        self.doing, self.steps = IDLE, 0
 
     def run(self, what: str) -> str | None:
         """Does "reset" or "step"; returns what is wrong as the end of a sentence about the environment, or None."""
         try:
-            self._reset() if what == "reset" else self._step()
-        except _Broken as error:
-            return str(error)
+            if what == "reset":
+                self._reset()
+            else:
+                self._step()
         except Exception as error:  # the environment's own: it may raise anything
-            return f"raised {type(error).__name__}: {error}"
-        self.arrays.doing[self.row] = IDLE
+            self.arrays.doing[self.row], self.arrays.steps[self.row] = self.doing, self.steps
+            return str(error) if isinstance(error, _Broken) else f"raised {type(error).__name__}: {error}"
+        if self.watched:
+            self.arrays.doing[self.row] = IDLE
         return None
 
     def close(self) -> None:
@@ -131,20 +138,21 @@ class Slot:
         if self.env is None:
             self._now(MAKING)
             self.env = self.make()
+        self.steps = 0
         self._now(RESETTING)
-        a.steps[row] = 0
         obs, info = self.env.reset(seed=int(a.seed[row]))
         self._write(a.obs, a.mask, obs, info)
 
     def _step(self) -> None:
         a, row, env = self.arrays, self.row, self.env
         assert env is not None
+        self.steps += 1
         self._now(STEPPING)
         action = a.action[row]
-        a.steps[row] += 1
         obs, reward, terminated, truncated, info = env.step(action.copy() if action.ndim else int(action))
         a.reward[row] = _number(reward)
-        a.terminated[row], a.truncated[row] = terminated, truncated
+        a.terminated[row] = terminated
+        a.truncated[row] = truncated
         if terminated or truncated:
             self._write(a.next_obs, a.next_mask, obs, info)
             if self.autoreset:
@@ -153,16 +161,18 @@ class Slot:
         self._write(a.obs, a.mask, obs, info)
 
     def _now(self, doing: int) -> None:
-        self.arrays.doing[self.row] = doing
-        self.arrays.since[self.row] = time.monotonic()
+        self.doing = doing
+        if self.watched:
+            a, row = self.arrays, self.row
+            a.doing[row], a.since[row], a.steps[row] = doing, time.monotonic(), self.steps
 
     def _write(self, obs_rows: np.ndarray, mask_rows: np.ndarray, obs: Any, info: dict[str, Any]) -> None:
         """Writes an observation (and its mask) that has the form of its space."""
         obs = np.asarray(obs)
         if obs.shape != self.form:
             raise _Broken(f"gave an observation of shape {list(obs.shape)}; its space says {list(self.form)}")
-        if not np.can_cast(obs.dtype, obs_rows.dtype, "same_kind"):
-            raise _Broken(f"gave an observation of type {obs.dtype}; its space says {obs_rows.dtype}")
+        if obs.dtype != self.dtype and not np.can_cast(obs.dtype, self.dtype, "same_kind"):
+            raise _Broken(f"gave an observation of type {obs.dtype}; its space says {self.dtype}")
         obs_rows[self.row] = obs
         if self.masked:
             mask = np.asarray(self._mask(info), bool).reshape(-1)

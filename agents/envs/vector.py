@@ -28,6 +28,10 @@ class Engine(Protocol):
         """Resets or steps some of them: (row -> what is wrong with it, processes that died)."""
         ...
 
+    def steps(self, row: int) -> int:
+        """Steps of an environment since it was last reset from a seed."""
+        ...
+
     def close(self) -> None:
         """Ends them."""
         ...
@@ -39,7 +43,7 @@ class InProcess:
     def __init__(self, layout: Layout, evaluating: set[int], of: tuple[str, dict[str, Any], Sequence[Any]]) -> None:
         self.arrays = arrays_in(bytearray(size_of(layout)), layout)
         self._slots = [
-            Slot(partial(make_gym, *of, evaluating=last), self.arrays, row, autoreset=not last)
+            Slot(partial(make_gym, *of, evaluating=last), self.arrays, row, autoreset=not last, watched=False)
             for row, last in enumerate(row in evaluating for row in range(layout.rows))
         ]
 
@@ -47,6 +51,10 @@ class InProcess:
         """Resets or steps some of them."""
         found = ((row, self._slots[row].run(what)) for row in rows)
         return {row: text for row, text in found if text is not None}, []
+
+    def steps(self, row: int) -> int:
+        """Steps of an environment since it was last reset from a seed."""
+        return self._slots[row].steps
 
     def close(self) -> None:
         """Closes them."""
@@ -174,8 +182,8 @@ class Vector:
             raise LaneError(lanes, "; ".join(sentences))
 
     def _when(self, row: int) -> str:
-        doing, step = int(self.arrays.doing[row]), int(self.arrays.steps[row])
-        return f" in {DOING[doing]}, after {step} steps" if doing in (MAKING, RESETTING) else f" at step {step}"
+        doing = int(self.arrays.doing[row])
+        return f" in {DOING[doing]}" if doing in (MAKING, RESETTING) else f" at step {self.engine.steps(row)}"
 
     def _check(self, rows: np.ndarray, name: str, values: np.ndarray, low: Any, high: Any) -> None:
         """Fails lanes whose values are not finite, or far out of their space."""

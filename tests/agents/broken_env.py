@@ -1,6 +1,6 @@
 """Environments for tests that hang, die or lie when they are told to, registered as "tests.agents.broken_env:NAME".
 
-Numbers 0 to 3 go up and down; reward 1 for going up. What goes wrong does so for some trials only: the environment knows
+Numbers go up and down; reward 1 for going up. What goes wrong does so for some trials only: the environment knows
 its trial by the first seed it was reset with.
 """
 
@@ -22,13 +22,15 @@ class Broken(gymnasium.Env):
     """Counts; ends after 10 steps.
 
     Args:
-        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf-reward", "shape", "kind", "bounds", "word".
+        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf-reward", "shape", "kind", "bounds", "word",
+            "drift" (steps depend on more than state and action), "hang-constructor".
         seeds: first seeds of the environments that it happens to; None for all.
         at: the step, counted over all episodes, from which on it happens.
         once: a file; the fault happens while it does not exist, and makes it.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    drift: ClassVar[int] = 0
 
     def __init__(self, fault: str = "", seeds: tuple[int, ...] | None = None, at: int = 5, once: str = "") -> None:
         self.observation_space = spaces.Box(-4, 4, (2,), np.float32)
@@ -49,6 +51,7 @@ class Broken(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         self.taken += 1
+        Broken.drift += 1
         self.left -= 1
         self.place = float(np.clip(self.place + 2 * int(action) - 1, -3, 3))
         obs, reward = self._seen(), float(action)
@@ -75,7 +78,13 @@ class Broken(gymnasium.Env):
             os._exit(3)
         if self.fault == "raise":
             raise RuntimeError("told to")
-        lies = {"nan": obs * np.nan, "shape": obs[:1], "kind": np.array(["a", "b"]), "bounds": obs + 100}
+        lies = {
+            "nan": obs * np.nan,
+            "shape": obs[:1],
+            "kind": np.array(["a", "b"]),
+            "bounds": obs + 100,
+            "drift": obs + 1 / (1 + self.drift),
+        }
         rewards = {"inf-reward": np.inf, "word": "much"}
         return lies.get(self.fault, obs), rewards.get(self.fault, reward)
 

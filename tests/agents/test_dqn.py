@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from agents.dqn import DQN, DQNConfig, epsilon_greedy, permitted, q_target
+from agents.envs.identity import REWARD_THRESHOLD
 from harness.learner import Lanes, progress_of
 from nets.lanes import Execution
 from nets.registry import build
@@ -201,7 +202,17 @@ def test_pixels_are_learned_from_as_bytes():
     torch.testing.assert_close(learner._q(params, rows["obs"][0]), expected)
 
 
+@pytest.mark.parametrize("env", ["Identity-v0", "MaskedIdentity-v0"])
+def test_identities_are_learned_in_stable_baselines3s_number_of_steps(env: str):
+    config = {"env": env, "steps": 1200, "gamma": 0.4, "lr": 2e-3, "learning_starts": 0, "batch": 32}
+    learner, state = started(tuple(range(4)), torch.float32, **config, net={}, buffer_size=1200, eval_episodes=20)
+    while progress_of(state) < 1200:
+        learner.advance(state)
+    assert (learner.evaluate(state)["return"].mean(1) >= REWARD_THRESHOLD).all()
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_cartpole_is_solved_with_the_zoos_settings():
     learner, state = started(tuple(range(8)), torch.float32, "compiled", **CARTPOLE, eval_episodes=20)
     while progress_of(state) < DQNConfig(**CARTPOLE).budget:

@@ -136,11 +136,13 @@ def test_mean_return_keeps_the_last_one_without_episodes():
 
 
 def test_config_refuses_what_cannot_work():
-    with pytest.raises(ValidationError, match="multiple of batch"):
-        PPOConfig(n_envs=3, n_steps=5, batch=4)
+    with pytest.raises(ValidationError, match="one advantage has no spread"):
+        PPOConfig(n_envs=3, n_steps=3, batch=4)
     with pytest.raises(ValidationError, match=r"net: .*thanh"):
         PPOConfig(net={"kind": "mlp", "activation": "thanh"})
     assert PPOConfig(steps=1000).budget == 1024
+    assert PPOConfig(n_envs=3, n_steps=4, batch=5).minibatches == [5, 5, 2]  # nothing is dropped
+    assert PPOConfig(n_envs=1, n_steps=8, batch=256).minibatches == [8]
     assert all(info.description for info in PPOConfig.model_fields.values())
 
 

@@ -134,8 +134,8 @@ def test_the_network_is_the_policy():
 
 def test_learns_the_identity():
     """Stable-baselines3's own threshold (tests/test_identity.py), in every lane."""
-    config = {"env": "IdentityBox-v0", "net": {"hidden_features": (64, 64)}, "gamma": 0.4, "lr": 3e-3, "steps": 400,
-              "learning_starts": 100, "train_freq": 2, "batch": 64, "eval_episodes": 20}  # fmt: skip
+    config = {"env": "IdentityBox-v0", "net": {"hidden_features": (64, 64)}, "gamma": 0.95, "lr": 1e-3, "batch": 64,
+              "learning_starts": 100, "steps": 400, "buffer_size": 400, "eval_episodes": 20}  # fmt: skip
     learner, state = started(*[config] * 4)
     while int(state["progress"][0]) < 400:
         learner.advance(state)

@@ -20,7 +20,7 @@ SMALL = {"hidden_features": 8, "depth": 2}
 NARROW = {"kind": "mlp", "hidden_features": [8, 8]}
 AGENT = {"steps": 2048, "net": NARROW, "eval_episodes": 4, "eval_sampled_episodes": 2}
 LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
-OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "learning_starts": 8, "batch": 8,
+OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "learning_starts": 4, "batch": 8,
               "buffer_size": 64, "target_update_interval": 16, "net": {"hidden_features": [8, 8]},
               "eval_episodes": 4}  # fmt: skip
 # the replay is full within three chunks

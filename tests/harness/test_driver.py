@@ -14,6 +14,7 @@ from harness.experiment import load_experiment
 from harness.learner import BUILTIN
 from harness.ledger import Ledger
 from tests.invariants import check_invariants, weights
+from tests.toy import Toy
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,19 @@ def test_a_lane_error_fails_those_lanes_and_the_others_go_on(tmp_path: Path):
     assert "told to" in failed.read_text()
     alone, _ = run(tmp_path, "trials: [{learner: toy, steps: 50, seeds: 2}]", root="alone")
     assert [t["score"] for t in outcome.trials[:2]] == [t["score"] for t in alone.trials]
+
+
+def test_what_a_learner_notes_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    advance = Toy.advance
+
+    def noted(self: Toy, state: Any) -> Any:
+        if int(state["progress"][0]) == 23:
+            self.notes.append("an environment was replaced")
+        return advance(self, state)
+
+    monkeypatch.setattr(Toy, "advance", noted)
+    _, events = run(tmp_path, "trials: [{learner: toy, steps: 50, seeds: 2}]")
+    assert [e["text"] for e in events if e["kind"] == "note"][1:] == ["toy: an environment was replaced"]
 
 
 def test_an_exception_halves_the_cohort_until_the_culprit_stands_alone(tmp_path: Path):

@@ -1,0 +1,220 @@
+"""`learner: sb3`: driven as stable-baselines3's own `learn`, checked at plan time, with our encoders inside."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from stable_baselines3.common.logger import Logger
+
+from agents.envs.identity import REWARD_THRESHOLD
+from agents.sb3 import SB3, SB3Config, _agent, _environments
+from agents.sb3_envs import TensorGym, make_env
+from harness.driver import Driver
+from harness.experiment import load_experiment
+from harness.learner import Lanes
+from harness.randomness import derive_seed
+from tests.agents.sb3_cases import CASES, QUICK
+
+ALGORITHMS = pytest.mark.parametrize(
+    "algo", [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in CASES]
+)
+SEED = 3
+IDENTITY_STEPS = 3000
+ON_POLICY = {"n_steps": 256, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 0.5}
+IDENTITY = {
+    "PPO": ON_POLICY,
+    "MaskablePPO": ON_POLICY,
+    "A2C": {"learning_rate": 3e-3, "gamma": 0.5},
+    "DQN": {"learning_rate": 1e-3, "gamma": 0.5, "exploration_fraction": 0.5, "target_update_interval": 100},
+    "SAC": {"learning_rate": 1e-3, "gamma": 0.5},
+    "TD3": {"gamma": 0.5, "action_noise": {"kind": "normal", "std": 0.1}},
+}
+
+
+class Rates(Logger):
+    """Keeps every learning rate that is recorded."""
+
+    def __init__(self):
+        super().__init__(None, [])
+        self.seen = []
+
+    def record(self, key, value, exclude=None):
+        if key == "train/learning_rate":
+            self.seen.append(value)
+
+
+def config_of(algo, **more):
+    return SB3Config(**{"steps": 700, "eval_episodes": 2, **CASES[algo], **more})
+
+
+def started(config, seed=SEED):
+    learner = SB3()
+    return learner, learner.start(Lanes((config,), (seed,)))
+
+
+def trained(config, seed=SEED):
+    learner, state = started(config, seed)
+    while int(state["progress"][0]) < config.budget:
+        learner.advance(state)
+    return learner, state
+
+
+@ALGORITHMS
+def test_weights_and_learning_rates_are_those_of_one_call_of_learn(algo):
+    config = config_of(algo)
+    theirs = _agent(config, _environments(config), "cpu", SEED)
+    theirs.set_logger(Rates())
+    theirs.learn(config.steps)
+    learner, state = started(config)
+    learner.model.set_logger(Rates())
+    while int(state["progress"][0]) < config.budget:
+        learner.advance(state)
+    assert learner.model.num_timesteps == theirs.num_timesteps
+    assert learner.model._n_updates == theirs._n_updates > 0
+    assert learner.model.logger.seen == theirs.logger.seen
+    if isinstance(CASES[algo]["hyper"].get("learning_rate"), str):
+        assert len(set(theirs.logger.seen)) > 2
+    for (name, ours), other in zip(
+        learner.model.policy.state_dict().items(), theirs.policy.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, other), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algo": "PP0"}, "unknown algorithm `PP0`; did you mean `PPO`?"),
+        ({"hyper": {"n_step": 5}}, "hyper: unknown argument of PPO `n_step`; did you mean `n_steps`?"),
+        ({"hyper": {"n_steps": 2.5}}, "hyper.n_steps: 2.5 is no int"),
+        ({"hyper": {"gamma": "0.9"}}, "hyper.gamma: '0.9' is no float"),
+        ({"hyper": {"learning_rate": "linear_1"}}, "hyper.learning_rate: 'linear_1' is neither a number nor"),
+        ({"hyper": {"tensorboard_log": "x"}}, "hyper: unknown argument of PPO `tensorboard_log`"),
+        ({"hyper": {"batch_size": 1}}, "stable-baselines3's PPO does not take this: `batch_size` must be greater"),
+        ({"algo": "SAC"}, "env: 'CartPole-v1' has discrete actions; SAC takes box"),
+        ({"algo": "MaskablePPO"}, "env: 'CartPole-v1' gives no action masks, which MaskablePPO needs"),
+        ({"policy": "MlpPolice"}, "policy: unknown policy of PPO `MlpPolice`; did you mean `MlpPolicy`?"),
+        ({"policy_kwargs": {"net_arc": []}}, "policy_kwargs: unknown argument of ActorCriticPolicy `net_arc`"),
+        ({"policy_kwargs": {"activation_fn": "rulu"}}, "policy_kwargs.activation_fn: unknown activation `rulu`"),
+        ({"policy_kwargs": {"optimizer_class": "Adams"}}, "did you mean `Adam`?"),
+        ({"hyper": {"use_sde": True}}, "gSDE"),
+        ({"encoder": {"kind": "cnn"}}, "encoder"),
+        ({"encoder_from": "0" * 16}, "encoder_from: the policy has no encoder of ours"),
+        ({"env_workers": 2}, "env_workers: stable-baselines3's environments are stepped in the worker itself"),
+        (
+            {"algo": "TD3", "env": "Pendulum-v1", "hyper": {"action_noise": {"kind": "norml", "std": 0.1}}},
+            "hyper.action_noise.kind: unknown noise `norml`; did you mean `normal`?",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_at_plan_time(change, message):
+    with pytest.raises(ValidationError) as error:
+        SB3Config(**{"env": "CartPole-v1", **change})
+    assert message in str(error.value)
+
+
+def test_a_file_is_checked_as_strictly_as_python_and_may_hold_lists(tmp_path):
+    trial = {"learner": "sb3", **CASES["DDPG"], "wrappers": ["normalise-rewards"], "steps": 512}
+    file = tmp_path / "e.yaml"
+    file.write_text(json.dumps({"name": "e", "trials": [trial]}))
+    assert load_experiment(file).trials[0].config["hyper"]["train_freq"] == [1, "episode"]
+
+
+def test_the_network_acts_as_the_policy_does_on_raw_observations():
+    learner, state = trained(config_of("A2C"))
+    obs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    seen = learner.model.get_vec_normalize_env().normalize_obs(obs)
+    expected, _ = learner.model.policy.predict(seen, deterministic=True)
+    np.testing.assert_array_equal(learner.network(state, 0)(torch.as_tensor(obs)).detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("algo", ["PPO", "SAC"])
+def test_our_encoders_are_the_policies_eyes_and_are_saved_once(algo):
+    config = config_of(algo, steps=300, encoder={"kind": "mlp", "hidden_features": [8], "norm": "layer"})
+    learner, state = started(config)
+    before = {n: t.clone() for n, t in learner.network(state, 0).state_dict().items()}
+    learner.advance(state)
+    learner.advance(state)
+    after = learner.network(state, 0).state_dict()
+    changed = [n for n in after if ".encoder." in n and not torch.equal(after[n], before[n])]
+    assert changed
+    assert len({n.split("features_extractor.")[0] for n in after if ".encoder." in n}) == (1 if algo == "PPO" else 3)
+
+
+def test_a_frozen_encoder_from_elsewhere_stays_as_it_is():
+    config = config_of("PPO", encoder={"kind": "mlp", "hidden_features": [8]}, encoder_from="0" * 16,
+                       freeze_encoder=True)  # fmt: skip
+    source, source_state = started(config_of("PPO", encoder={"kind": "mlp", "hidden_features": [8]}), seed=9)
+    weights = source.network(source_state, 0).state_dict()
+    learner = SB3()
+    state = learner.start(Lanes((config,), (SEED,), encoders=(weights,)))
+    learner.advance(state)
+    after = learner.network(state, 0).state_dict()
+    encoder = [n for n in after if ".encoder." in n]
+    assert encoder
+    assert all(torch.equal(after[n], weights[n]) for n in encoder)
+    assert not torch.equal(after["policy.action_net.weight"], weights["policy.action_net.weight"])
+
+
+def test_one_of_our_tensor_environments_that_gymnasium_has_not():
+    config = SB3Config(algo="DQN", env="DeepSea-v0", steps=256, hyper={"learning_starts": 50, "buffer_size": 300})
+    env = make_env(config)
+    assert isinstance(env, TensorGym)
+    first, _ = env.reset(seed=4)
+    again, _ = env.reset(seed=4)
+    np.testing.assert_array_equal(first, again)
+    assert env.observation_space.contains(first)
+    learner, state = trained(config)
+    assert learner.evaluate(state)["return"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("env", "algo"),
+    [
+        ("Identity-v0", "PPO"),
+        *(
+            pytest.param(f"Identity{env}-v0", algo, marks=pytest.mark.slow)
+            for env, algos in {
+                "": ("A2C", "DQN"),
+                "MultiDiscrete": ("PPO", "A2C"),
+                "MultiBinary": ("PPO", "A2C"),
+                "Box": ("A2C", "SAC", "TD3"),
+            }.items()
+            for algo in algos
+        ),
+        pytest.param("MaskedIdentity-v0", "MaskablePPO", marks=pytest.mark.slow),
+    ],
+)
+def test_identity_environments(env, algo):
+    """Stable-baselines3's own threshold, 90 of 100."""
+    config = SB3Config(algo=algo, env=env, steps=IDENTITY_STEPS, eval_episodes=5, hyper=IDENTITY.get(algo, {}))
+    learner, state = trained(config, seed=0)
+    assert learner.evaluate(state)["return"].mean() > REWARD_THRESHOLD
+
+
+def test_through_the_driver_nothing_of_stable_baselines3_reaches_the_terminal(tmp_path, capfd, recwarn):
+    trial = {"learner": "sb3", "seeds": 1, **CASES["PPO"], "steps": 700, "eval_episodes": 2}
+    trial["hyper"] = {**trial["hyper"], "batch_size": 33}  # it warns of a truncated minibatch
+    file = tmp_path / "e.yaml"
+    file.write_text(json.dumps({"name": "e", "trials": [trial]}))
+    outcome = Driver(load_experiment(file), tmp_path / "runs", executor="inline").train()
+    assert [t["state"] for t in outcome.trials] == ["done"]
+    text = "".join(capfd.readouterr())
+    assert "mini-batch" not in text
+    assert "stable" not in text.lower()
+    assert [w for w in recwarn if "mini-batch" in str(w.message)] == []
+
+
+def test_evaluation_plays_episodes_of_the_network_with_frozen_moments():
+    learner, state = trained(config_of("A2C"))
+    network, progress = learner.network(state, 0), int(state["progress"][0])
+    for n, found in enumerate(learner.evaluate(state)["return"][0].tolist()):
+        env = make_env(learner.lanes.config, evaluating=True)
+        obs, _ = env.reset(seed=derive_seed(SEED, f"env/evaluate/0/{n}", progress))
+        total, over = 0.0, False
+        while not over:
+            action = network(torch.as_tensor(obs[None]))[0].detach().numpy()
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        assert found == pytest.approx(total, rel=1e-4)
