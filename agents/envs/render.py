@@ -108,21 +108,22 @@ def draw(env_id: str, env: TensorEnv, states: Sequence[Mapping[str, Tensor]], to
 
 
 def draw_grid(observed: np.ndarray) -> np.ndarray:
-    """Grids as pictures: every channel has its colour, later ones lie over earlier ones.
+    """Grids as pictures: every channel has its colour, later ones lie over earlier ones, as opaque as they are bright.
 
     Args:
-        observed: [T, rows, columns] or [T, channels, rows, columns]; what is above 0 is drawn.
+        observed: [T, rows, columns] or [T, channels, rows, columns]; 0 and below is nothing, 1 is bright.
 
     Returns:
         uint8 [T, H, W, 3], H and W at most 200 for grids of up to 200 cells a side.
     """
     layers = observed[:, None] if observed.ndim == 3 else observed
     count, channels, rows, columns = layers.shape
-    frames = np.full((count, rows, columns, 3), EMPTY, dtype=np.uint8)
+    frames = np.full((count, rows, columns, 3), EMPTY, dtype=np.float64)
     for channel in range(channels):
-        frames[layers[:, channel] > 0] = COLOURS[channel % len(COLOURS)]
+        opaque = layers[:, channel, :, :, None].clip(0, 1)
+        frames += opaque * (COLOURS[channel % len(COLOURS)] - frames)
     cell = max(1, GRID_PIXELS // max(rows, columns))
-    return frames.repeat(cell, axis=1).repeat(cell, axis=2)
+    return frames.round().astype(np.uint8).repeat(cell, axis=1).repeat(cell, axis=2)
 
 
 def film(make: Callable[[], gymnasium.Env], act: Callable[[np.ndarray], Any], seed: int) -> Episode | None:

@@ -38,15 +38,18 @@ ATARI = "Mnih et al. 2015, human tester; as in dqn_zoo atari_data.py @359945d"
 SCORES: dict[str, Range] = {
     # classic control
     "CartPole-v1": Range(22.19, 500.0, "its time limit"),
+    "CartPoleNoVel-v1": Range(22.31, 500.0, "its time limit"),
     "Acrobot-v1": Range(-499.09, -69.135, f"{ZOO} (QR-DQN)"),
     "MountainCar-v0": Range(-200.0, -100.849, f"{ZOO} (DQN)"),
     "MountainCarContinuous-v0": Range(-33.33, 96.672, f"{ZOO} (ARS)"),
     "Pendulum-v1": Range(-1230.65, -151.340, f"{ZOO} (TQC)"),
     # small grids
-    "Catch": Range(0, 1.0, "every ball caught"),
-    "DeepSea": Range(0, 0.99, "the treasure, less 0.01 for the way"),
-    "MinAtar/Breakout-v1": Range(0, 28.0, MINATAR),
-    "MinAtar/SpaceInvaders-v1": Range(0, 131.0, MINATAR),
+    "Catch-v0": Range(-0.5974, 1.0, "every ball caught"),
+    "DeepSea-v0": Range(-0.0041, 0.99, "the treasure, less 0.01 for the way"),
+    "Digits-v0": Range(1.59, 16.0, "every image named"),
+    "Recall-v0": Range(0.2406, 1.0, "every cue remembered"),
+    "MinAtar/Breakout-v1": Range(0.3844, 28.0, MINATAR),
+    "MinAtar/SpaceInvaders-v1": Range(4.07, 131.0, MINATAR),
     # Box2D
     "LunarLander-v3": Range(-181.71, 242.119, f"{ZOO} (PPO, LunarLander-v2)"),
     "LunarLanderContinuous-v3": Range(-209.82, 277.956, f"{ZOO} (TQC, LunarLanderContinuous-v2)"),

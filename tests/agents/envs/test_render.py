@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from agents.envs import EnvConfig, make_environments
-from agents.envs.catalogue import TENSOR_ENVS
+from agents.envs.catalogue import SHARED
 from agents.envs.render import CLASSIC, EMPTY, MOST_FRAMES, Episode, draw, draw_grid, episode_media, film
 from harness.learner import Lanes
 
@@ -45,7 +45,7 @@ def seen(judge: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("env_id", CLASSIC)
 def test_pictures_are_those_that_gymnasium_draws_of_the_same_states(env_id):
-    env = TENSOR_ENVS[env_id]
+    env = SHARED[env_id]()
     judge = gymnasium.make(env_id, render_mode="rgb_array")
     judge.reset(seed=4)
     pictures, states = [], [env.reset(torch.full(env.reset_shape, 0.3, dtype=torch.float64))]
