@@ -23,11 +23,13 @@ from torch import Tensor, nn
 
 from agents.actor_critic import ActorCriticConfig
 from agents.envs import evaluated, make_environments
+from agents.envs.render import episode_media
+from agents.envs.scores import RETURN, return_score
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
 from agents.networks import deployed
 from agents.returns import gae, mean_return
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import OPTIMISERS, clip_by_global_norm
@@ -96,7 +98,12 @@ class A2C(Learner):
 
     Config = A2CConfig
     unit = "env_steps"
-    score = Score("return", "max", worst=0.0)
+    score = RETURN
+
+    @classmethod
+    def score_of(cls, config: A2CConfig) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, optimiser, environments."""
@@ -144,6 +151,10 @@ class A2C(Learner):
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic, for raw observations."""
         return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """An episode."""
+        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

@@ -26,6 +26,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from agents.envs import evaluated, make_environments
 from agents.envs.render import episode_media
+from agents.envs.scores import RETURN, return_score
 from agents.envs.spaces import see
 from agents.networks import deployed
 from agents.priorities import Prioritised, Uniform
@@ -120,8 +121,13 @@ class DQN(Learner):
 
     Config = DQNConfig
     unit = "env_steps"
-    score = Score("return", "max", worst=0.0)
+    score = RETURN
     rings = {"replay": "added"}
+
+    @classmethod
+    def score_of(cls, config: DQNConfig) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments, an empty replay."""

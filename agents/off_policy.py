@@ -19,9 +19,8 @@ from harness.blocks import check_builds, encoder_config
 from harness.spec import PerLaneFloat
 from nets.registry import build
 
-__all__ = ["WORST", "Batch", "OffPolicyConfig", "batch_of", "uniform_of"]
+__all__ = ["Batch", "OffPolicyConfig", "batch_of", "uniform_of"]
 
-WORST = -3300.0  # what a diverged trial counts as: below the lowest return of Pendulum-v1, -3,256
 STEPS_AT_ONCE = 16  # environment steps of one `advance`, where a round has fewer
 
 if TYPE_CHECKING:

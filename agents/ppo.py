@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from agents.envs import EnvConfig, evaluated, make_environments
 from agents.envs.render import episode_media
+from agents.envs.scores import RETURN, return_score
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
 from agents.networks import deployed
@@ -147,8 +148,13 @@ class PPO(Learner):
 
     Config = PPOConfig
     unit = "env_steps"
-    score = Score("return", "max", worst=0.0)
+    score = RETURN
     version = 3  # every action space; the value loss is the mean squared error
+
+    @classmethod
+    def score_of(cls, config: PPOConfig) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""

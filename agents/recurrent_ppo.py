@@ -26,13 +26,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from agents.envs import EnvConfig, evaluated, make_environments
+from agents.envs.render import episode_media
+from agents.envs.scores import RETURN, return_score
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
 from agents.networks import deployed
 from agents.ppo import Batch, ppo_loss
 from agents.returns import gae, mean_return
 from harness.blocks import encoder_config
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLaneFloat, Score
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init, clip_by_global_norm
@@ -162,7 +164,12 @@ class RecurrentPPO(Learner):
 
     Config = RecurrentPPOConfig
     unit = "env_steps"
-    score = Score("return", "max", worst=0.0)
+    score = RETURN
+
+    @classmethod
+    def score_of(cls, config: RecurrentPPOConfig) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
@@ -214,6 +221,10 @@ class RecurrentPPO(Learner):
     def network(self, state: State, lane: int) -> nn.Module:
         """The lane's actor and critic, for raw observations."""
         return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """An episode."""
+        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

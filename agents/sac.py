@@ -24,12 +24,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from agents.envs import evaluated, make_environments
+from agents.envs.render import episode_media
+from agents.envs.scores import RETURN, return_score
 from agents.envs.spaces import see
 from agents.networks import deployed
-from agents.off_policy import WORST, Batch, OffPolicyConfig, batch_of, uniform_of
+from agents.off_policy import Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from agents.returns import mean_return
-from harness.learner import Lanes, Learner, Metrics, State
+from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
 from harness.spec import PerLane, Score
 from nets.distributions import SquashedGaussian
 from nets.ema import ema_update
@@ -59,8 +61,13 @@ class SAC(Learner):
 
     Config = SACConfig
     unit = "env_steps"
-    score = Score("return", "max", worst=WORST)
+    score = RETURN
     rings = {"replay": "added"}
+
+    @classmethod
+    def score_of(cls, config: SACConfig) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
@@ -132,6 +139,11 @@ class SAC(Learner):
         """The lane's actor: raw observations to means and log standard deviations (`SquashedGaussian`)."""
         net = module_of(self.build, state["params"]["actor"], {}, lane)
         return deployed(net, self.lanes.config.env_spec, state["envs"]["norm"], lane)
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """An episode."""
+        acting = self._acting(state, warm=False)
+        return episode_media(self.envs, self.lanes, acting, state["envs"], lane, progress_of(state))
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""

@@ -38,7 +38,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from agents.envs import EnvConfig
-from agents.off_policy import WORST
+from agents.envs.scores import RETURN, return_score
 from agents.sb3_arguments import ALGORITHMS, Algorithm, action_noise, arguments, check_names, policy_arguments
 from agents.sb3_envs import episodes, vectorised
 from agents.sb3_network import EncoderExtractor, policy_network
@@ -140,8 +140,13 @@ class SB3(Learner):
 
     Config = SB3Config
     unit = "env_steps"
-    score = Score("return", "max", worst=WORST)
+    score = RETURN
     foreign = True
+
+    @classmethod
+    def score_of(cls, config: SB3Config) -> Score:
+        """The return; what a diverged trial counts as depends on the environment."""
+        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """The agent with the trial's seed, as `learn` would find it after its `_setup_learn`."""

@@ -130,9 +130,8 @@ def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """Prints the table and its lines as JSON."""
-    from agents.envs.scores import SCORES
-
     import harness
+    from agents.envs.scores import SCORES
 
     options = parser("rl_parity", __doc__)
     options.add_argument("--root", default="runs", help="the run root")

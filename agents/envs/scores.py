@@ -13,8 +13,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from agents.envs.config import EnvConfig
+from harness.spec import Score
 
-__all__ = ["SCORES", "Range", "normalised", "scored"]
+__all__ = ["RETURN", "SCORES", "Range", "normalised", "return_score", "scored"]
+
+RETURN = Score("return", "max", worst=-3300.0)  # below the lowest return of Pendulum-v1
 
 
 class Range(NamedTuple):
@@ -89,6 +92,12 @@ def normalised(env_id: str, returns: Tensor) -> Tensor | None:
     """
     found = SCORES.get(env_id)
     return None if found is None else (returns - found.random) / (found.reference - found.random)
+
+
+def return_score(config: EnvConfig) -> Score:
+    """An agent's headline metric; a diverged one counts as far below the random policy as the reference is above it."""
+    found = SCORES.get(config.env)
+    return RETURN if found is None else Score("return", "max", worst=2 * found.random - found.reference)
 
 
 def scored(config: EnvConfig, returns: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,14 @@ from torch import Tensor
 __all__ = ["Table", "cell", "one_hot"]
 
 
+class _Copies(dict[torch.device, Tensor]):
+    """A tensor by device; a copy is made where there is none."""
+
+    def __missing__(self, where: torch.device) -> Tensor:
+        self[where] = next(iter(self.values())).to(where)
+        return self[where]
+
+
 class Table:
     """A constant tensor, copied once to every device that asks for it.
 
@@ -16,12 +24,10 @@ class Table:
     """
 
     def __init__(self, values: Tensor) -> None:
-        self.copies = {torch.device("cpu"): values}
+        self.copies = _Copies({values.device: values})
 
     def on(self, like: Tensor) -> Tensor:
         """The constant on the device of a tensor."""
-        if like.device not in self.copies:
-            self.copies[like.device] = self.copies[torch.device("cpu")].to(like.device)
         return self.copies[like.device]
 
 
