@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -16,13 +18,12 @@ class Table:
     """
 
     def __init__(self, values: Tensor) -> None:
-        self.copies = {torch.device("cpu"): values}
+        self._copy = cache(values.to)
+        self._copy(values.device)
 
     def on(self, like: Tensor) -> Tensor:
         """The constant on the device of a tensor."""
-        if like.device not in self.copies:
-            self.copies[like.device] = self.copies[torch.device("cpu")].to(like.device)
-        return self.copies[like.device]
+        return self._copy(like.device)
 
 
 def one_hot(index: Tensor, count: int) -> Tensor:

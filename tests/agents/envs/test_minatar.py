@@ -63,7 +63,8 @@ def follows_the_ball(state, rng):
 def shoots(state, rng):
     """Steps out of the way of bullets and never into it; else goes to a column ahead of the aliens and fires."""
     cannon, columns = int(state["cannon"]), state["aliens"].any(0).nonzero().flatten().numpy()
-    danger = np.pad(state["theirs"][6:].any(0).numpy(), 1, constant_values=True)[cannon : cannon + 3]  # left, here, right
+    danger = np.pad(state["theirs"][6:].any(0).numpy(), 1, constant_values=True)
+    danger = danger[cannon : cannon + 3]  # left, here, right
     ahead = columns + int(state["direction"])
     target = int(ahead[np.abs(ahead - cannon).argmin()])
     if danger[1]:
