@@ -112,5 +112,5 @@ class MaskedIdentity(TensorEnv):
         """A wanted action, and it with the half of lowest draws as those allowed."""
         wanted = torch.floor(noise[..., 0] * self.ACTIONS)
         draws = torch.where(one_hot(wanted, self.ACTIONS), -1.0, noise[..., 1:])
-        rank = draws.sort(-1).indices.sort(-1).indices  # vmap knows no stable argsort
+        rank = draws.sort(-1).indices.sort(-1).indices  # a stable argsort has no batching rule
         return {"wanted": wanted, "allowed": rank < self.ACTIONS // 2}

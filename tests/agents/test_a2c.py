@@ -11,16 +11,17 @@ from agents.envs.transition import Rollout
 from agents.returns import gae
 from harness.learner import Lanes, progress_of
 from nets.distributions import Categorical
+from nets.lanes import Execution
 from nets.optim import rmsprop_tf, rmsprop_tf_init
 
 IDENTITY = {"n_envs": 2, "n_steps": 2, "updates": 4, "gamma": 0.4, "lr": 2e-3, "eval_episodes": 20}
 
 
-def trained(lanes=4, **fields):
+def trained(lanes=4, mode="eager", **fields):
     """(learner, state) at the end of a training."""
     config = A2CConfig(**fields)
     learner = A2C()
-    state = learner.start(Lanes((config,) * lanes, tuple(range(lanes))))
+    state = learner.start(Lanes((config,) * lanes, tuple(range(lanes)), Execution(mode)))
     while progress_of(state) < config.budget:
         learner.advance(state)
     return learner, state
@@ -136,7 +137,7 @@ def test_sampled_returns_come_on_request():
 
 @pytest.mark.slow
 def test_solves_cartpole():
-    learner, state = trained(lanes=8, env="CartPole-v1", n_envs=8, steps=500_000, eval_episodes=20)
+    learner, state = trained(lanes=8, mode="compiled", env="CartPole-v1", n_envs=8, steps=500_000, eval_episodes=20)
     returns = np.sort(learner.evaluate(state)["return"].numpy().flatten())
     quarter = len(returns) // 4
     assert returns[quarter:-quarter].mean() >= 475

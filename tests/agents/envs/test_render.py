@@ -1,6 +1,6 @@
 """Episodes as pictures: Gymnasium's own of our states, grids, even steps, and no video where nothing can be drawn."""
 
-from __future__ import annotations
+from __future__ import logging
 
 from typing import Any
 
@@ -154,7 +154,9 @@ def test_long_episodes_are_drawn_at_even_steps(steps, stride):
     assert env.closed
 
 
-def test_where_nothing_can_be_drawn_there_is_no_video_and_no_error(caplog):
+def test_where_nothing_can_be_drawn_there_is_no_video_and_no_error(caplog, monkeypatch):
+    log = logging.getLogger("agents.envs.render")
+    monkeypatch.setattr(log, "disabled", False)  # Prefect's configuration, in an earlier test, disables all loggers
     env = Counting(5, broken=True)
     assert film(lambda: env, lambda obs: 1, seed=0) is None
     assert env.closed
