@@ -1,7 +1,8 @@
 """Episodes as pictures: Gymnasium's own of our states, grids, even steps, and no video where nothing can be drawn."""
 
-from __future__ import logging
+from __future__ import annotations
 
+import logging
 from typing import Any
 
 import gymnasium
