@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -102,10 +103,8 @@ class PolicyNetwork(nn.Module):
 
 def policy_network(model: BaseAlgorithm) -> PolicyNetwork:
     """The policy of an agent, a copy on the CPU."""
-    own = model.policy
-    with torch.random.fork_rng(devices=[]):
-        policy = type(own)(**own._get_constructor_parameters())
-    policy.load_state_dict(own.state_dict())
+    policy = _blank(model)
+    policy.load_state_dict(model.policy.state_dict())
     assert model.env is not None
     moments = unwrap_vec_normalize(model.env)
     images_last = is_vecenv_wrapped(model.env, VecTransposeImage)
@@ -114,6 +113,15 @@ def policy_network(model: BaseAlgorithm) -> PolicyNetwork:
     rms: Any = moments.obs_rms
     mean, std = (torch.as_tensor(np.array(a)) for a in (rms.mean, np.sqrt(rms.var + moments.epsilon)))
     return PolicyNetwork(policy.eval(), mean, std, moments.clip_obs, images_last)
+
+
+def _blank(model: BaseAlgorithm) -> BasePolicy:
+    """A policy built as the algorithm builds its own (some of them cannot tell their constructor's arguments)."""
+    known = inspect.signature(model.policy_class).parameters
+    given: dict[str, Any] = {"lr_schedule": model.lr_schedule, "use_sde": model.use_sde}
+    given = {name: value for name, value in given.items() if name in known} | model.policy_kwargs
+    with torch.random.fork_rng(devices=[]):
+        return model.policy_class(model.observation_space, model.action_space, **given)
 
 
 def _drop_aliases(net: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
