@@ -18,11 +18,11 @@ RECALL = {"env": "Recall-v0", "n_envs": 128, "n_steps": 8, "steps": 25 * 1024, "
 KINDS = [("lstm", 1, False), ("lstm", 2, True), ("gru", 2, False), ("gru", 1, True)]
 
 
-def trained(cls=RecurrentPPO, lanes=4, mode="eager", **fields):
+def trained(cls=RecurrentPPO, lanes=4, **fields):
     """(learner, state) at the end of a training."""
     config = cls.Config(**fields)
     learner = cls()
-    state = learner.start(Lanes((config,) * lanes, tuple(range(lanes)), Execution(mode)))
+    state = learner.start(Lanes((config,) * lanes, tuple(range(lanes))))
     while progress_of(state) < config.budget:
         learner.advance(state)
     return learner, state
@@ -153,7 +153,7 @@ def test_memory_learns_what_no_memory_can():
 @pytest.mark.slow
 def test_solves_cartpole_without_velocities():
     """The zoo's settings of ppo_lstm, which are the defaults; published: 500."""
-    learner, state = trained(mode="compiled", env="CartPoleNoVel-v1", eval_episodes=20)
+    learner, state = trained(env="CartPoleNoVel-v1", eval_episodes=20)
     returns = np.sort(learner.evaluate(state)["return"].numpy().flatten())
     quarter = len(returns) // 4
     assert returns[quarter:-quarter].mean() >= 475
