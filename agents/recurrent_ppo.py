@@ -55,7 +55,7 @@ else:
 
 
 class RecurrentPPOConfig(EnvConfig):
-    """Configuration of `recurrent-ppo`; the defaults solve CartPole-v1 without velocities in 100,000 steps."""
+    """Configuration of `recurrent-ppo`; the defaults are those of rl-baselines3-zoo for CartPole without velocities."""
 
     n_envs: int = Field(8, ge=1, description="environments of one trial")
     n_steps: int = Field(32, ge=1, description="steps of every environment between two updates: a sequence")
