@@ -1,7 +1,7 @@
 """A2C, the synchronous form of A3C (Mnih et al. 2016, arXiv:1602.01783), with generalised advantages (Schulman et al.
 2016, arXiv:1506.02438).
 
-In the order collect, targets, update, log. Everything below `A2C.work` is a function of ONE trial. The defaults are
+In the order collect, targets, update, log. What stands below "Functions of one trial" knows no lanes. The defaults are
 those of stable-baselines3's A2C.
 
 Legend: T steps, N environments, B = T * N samples, A entries of a mask, K lanes (outermost, seen in `A2C` only).
@@ -19,19 +19,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.actor_critic import ActorCriticConfig
-from agents.envs import evaluated, make_environments
-from agents.envs.render import episode_media
-from agents.envs.scores import RETURN, return_score
+from agents.agent import Agent
+from agents.envs import make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.networks import deployed
 from agents.returns import gae, mean_return
-from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
-from harness.spec import PerLaneFloat, Score
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from harness.learner import Lanes, Metrics, State
+from harness.spec import PerLaneFloat
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import OPTIMISERS, clip_by_global_norm
 from nets.registry import build
 from nets.schedules import SCHEDULES
@@ -93,17 +91,10 @@ class A2CConfig(ActorCriticConfig):
         return self.budget / self.batch * (7e-4 * self.n_steps + 5e-3 + 5e-6 * self.batch * lanes)
 
 
-class A2C(Learner):
+class A2C(Agent):
     """Advantage actor-critic for every action space."""
 
     Config = A2CConfig
-    unit = "env_steps"
-    score = RETURN
-
-    @classmethod
-    def score_of(cls, config: A2CConfig) -> Score:
-        """The return; what a diverged trial counts as depends on the environment."""
-        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, optimiser, environments."""
@@ -143,26 +134,6 @@ class A2C(Learner):
         state["progress"] = state["progress"] + self.chunk
         means = torch.stack(logs).mean(0)
         return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}}
-
-    def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, [K, episodes], and of sampled ones where they are asked for."""
-        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], int(state["progress"][0]))
-
-    def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic, for raw observations."""
-        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
-
-    def media(self, state: State, lane: int) -> dict[str, Media]:
-        """An episode."""
-        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
-
-    def checkpointed(self, state: State) -> None:
-        """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
-        self.envs.checkpointed(state["envs"], int(state["progress"][0]))
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.envs.close()
 
     @classmethod
     def work(cls, config: A2CConfig, lanes: int) -> Work:

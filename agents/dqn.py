@@ -2,7 +2,7 @@
 dueling (Wang et al. 2016, arXiv:1511.06581), with n-step returns (Sutton 1988) and prioritised replay (Schaul et al.
 2016, arXiv:1511.05952).
 
-In the order collect, targets, update, log. Everything below `DQN.close` is a function of ONE trial.
+In the order collect, targets, update, log. What stands below "Functions of one trial" knows no lanes.
 
 Legend: T steps of a round, N environments, A actions, B rows of a batch, K lanes (outermost, seen in `DQN` only).
 
@@ -21,23 +21,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from agents.envs import evaluated, make_environments
-from agents.envs.render import episode_media
-from agents.envs.scores import RETURN, return_score
+from agents.agent import Agent
+from agents.envs import make_environments
 from agents.envs.spaces import see
-from agents.networks import deployed
 from agents.priorities import Prioritised, Uniform
 from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
 from agents.replay_config import ReplayConfig
 from agents.returns import mean_return
 from harness.blocks import check_builds, encoder_config
-from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
-from harness.spec import PerLaneFloat, Score
+from harness.learner import Lanes, Metrics, State, progress_of
+from harness.spec import PerLaneFloat
 from nets.ema import ema_update
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.registry import build
@@ -116,18 +114,11 @@ class DQNConfig(ReplayConfig):
         return self.budget / self.chunk * round_
 
 
-class DQN(Learner):
+class DQN(Agent):
     """Deep Q-learning for discrete actions."""
 
     Config = DQNConfig
-    unit = "env_steps"
-    score = RETURN
     rings = {"replay": "added"}
-
-    @classmethod
-    def score_of(cls, config: DQNConfig) -> Score:
-        """The return; what a diverged trial counts as depends on the environment."""
-        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments, an empty replay."""
@@ -193,30 +184,15 @@ class DQN(Learner):
         named = {name: means[:, i] for i, name in enumerate(LOGGED)}
         return {"return": state["return"], "epsilon": acting["epsilon"], **named, **seen}
 
-    def evaluate(self, state: State) -> Metrics:
-        """Returns of greedy episodes, and of episodes with the final epsilon, [K, episodes]."""
-        acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
-        return evaluated(self.envs, self.lanes.config, acting, state["envs"], progress_of(state))
-
-    def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's action values."""
-        spec, norm = self.lanes.config.env_spec, state["envs"]["norm"]
-        return deployed(module_of(self.build, state["params"], {}, lane), spec, norm, lane)
-
-    def media(self, state: State, lane: int) -> dict[str, Media]:
-        """A greedy episode."""
-        acting = {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
-        return episode_media(self.envs, self.lanes, acting, state["envs"], lane, progress_of(state))
+    def acting(self, state: State) -> Any:
+        """Network and final epsilon; episodes without noise are greedy."""
+        return {"net": state["params"], "epsilon": self.lanes.per_lane("exploration_final_eps")}
 
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew: no return reaches across that."""
-        self.envs.checkpointed(state["envs"], progress_of(state))
+        super().checkpointed(state)
         if not self.lanes.config.env_spec.tensor:
             replay_cut(state["replay"])
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.envs.close()
 
     @classmethod
     def work(cls, config: DQNConfig, lanes: int) -> Work:

@@ -1,7 +1,7 @@
 """PPO with clipped objective (Schulman et al. 2017, arXiv:1707.06347) and generalised advantages (Schulman et al. 2016,
 arXiv:1506.02438).
 
-In the order collect, targets, update, log. Everything below `PPO.work` is a function of ONE trial.
+In the order collect, targets, update, log. What stands below "Functions of one trial" knows no lanes.
 
 Legend: T steps, N environments, R = T * N rows of a rollout, B rows of a minibatch, K lanes (outermost, seen in `PPO`
 only).
@@ -14,24 +14,22 @@ from noise that is passed in. From stable-baselines3: the learning rate of the f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.envs import EnvConfig, evaluated, make_environments
-from agents.envs.render import episode_media
-from agents.envs.scores import RETURN, return_score
+from agents.actor_critic import ActorCriticConfig
+from agents.agent import Agent
+from agents.envs import make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.networks import deployed
 from agents.returns import gae, mean_return
-from harness.blocks import check_builds, encoder_config
-from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
-from harness.spec import PerLaneFloat, Score
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from harness.learner import Lanes, Metrics, State
+from harness.spec import PerLaneFloat
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
@@ -42,13 +40,8 @@ __all__ = ["PPO", "PPOConfig", "ppo_loss"]
 HYPER = ("lr", "gamma", "gae_lambda", "clip", "clip_value", "target_kl", "ent_coef", "vf_coef", "max_grad_norm")
 LOGGED = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps_taken")
 
-if TYPE_CHECKING:
-    Net = Any
-else:
-    Net = encoder_config("mlp", {"mlp": {"hidden_features": (64, 64), "activation": "tanh", "init": "orthogonal"}})
 
-
-class PPOConfig(EnvConfig):
+class PPOConfig(ActorCriticConfig):
     """Configuration of `ppo`; the defaults solve CartPole-v1 in 100,000 steps."""
 
     n_envs: int = Field(4, ge=1, description="environments of one trial")
@@ -71,13 +64,6 @@ class PPOConfig(EnvConfig):
     ent_coef: PerLaneFloat = Field(0.0, ge=0, description="weight of the entropy bonus")
     vf_coef: PerLaneFloat = Field(0.5, ge=0, description="weight of the value's mean squared error")
     max_grad_norm: PerLaneFloat = Field(0.5, gt=0, description="largest global norm of a gradient")
-    net: Net = Field(
-        default_factory=dict, validate_default=True, description="the encoder of actor and critic: its kind and fields"
-    )
-    shared: bool = Field(False, description="whether actor and critic share the encoder")
-    log_std_init: float = Field(
-        0.0, description="logarithm of the standard deviation of continuous actions at the start"
-    )
     layers_every: int = Field(
         0, ge=0, description="minibatches between two looks at every layer's gradients and activations; 0 never looks"
     )
@@ -87,24 +73,7 @@ class PPOConfig(EnvConfig):
         if self.normalise_advantage and self.chunk % self.batch == 1:
             rows = f"n_envs * n_steps = {self.chunk} rows leave one"
             raise ValueError(f"batch: {rows} alone in the last minibatch, and one advantage has no spread")
-        try:
-            check_builds(self.net, self.env_spec.obs_shape, 1)
-        except ValueError as error:
-            raise ValueError(f"net: {error}") from None
         return self
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The configuration of actor and critic, as `nets.registry.build` takes it.
-
-        Their heads start as PyTorch's layers do where the encoder does, and orthogonal elsewhere.
-        """
-        init = "torch" if getattr(self.net, "init", "") == "torch" else "orthogonal"
-        policy = {"kind": self.env_spec.action.head["kind"], "init": init}
-        if policy["kind"] == "gaussian":
-            policy["log_std"] = self.log_std_init
-        sides = {"policy": policy, "value_init": init, "shared": self.shared}
-        return {"kind": "actor-critic", "encoder": self.net.model_dump(), **sides}
 
     @property
     def chunk(self) -> int:
@@ -143,18 +112,11 @@ class Batch(NamedTuple):
     target: Tensor
 
 
-class PPO(Learner):
+class PPO(Agent):
     """Proximal policy optimisation."""
 
     Config = PPOConfig
-    unit = "env_steps"
-    score = RETURN
     version = 3  # every action space; the value loss is the mean squared error
-
-    @classmethod
-    def score_of(cls, config: PPOConfig) -> Score:
-        """The return; what a diverged trial counts as depends on the environment."""
-        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
@@ -203,26 +165,6 @@ class PPO(Learner):
         state["return"] = mean_return(rollout, state["return"])
         means = torch.stack(logs).mean(0)
         return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}, **seen}
-
-    def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, and of episodes with sampled actions, [K, episodes]."""
-        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], progress_of(state))
-
-    def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic, for raw observations."""
-        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
-
-    def media(self, state: State, lane: int) -> dict[str, Media]:
-        """An episode."""
-        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
-
-    def checkpointed(self, state: State) -> None:
-        """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
-        self.envs.checkpointed(state["envs"], int(state["progress"][0]))
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.envs.close()
 
     @classmethod
     def work(cls, config: PPOConfig, lanes: int) -> Work:

@@ -1,7 +1,7 @@
 """PPO (Schulman et al. 2017, arXiv:1707.06347) for agents with a memory: an LSTM (Hochreiter & Schmidhuber 1997) or a
 GRU (Cho et al. 2014) that is carried through an episode.
 
-In the order collect, targets, update, log. Everything below `RecurrentPPO.work` is a function of ONE trial.
+In the order collect, targets, update, log. What stands below "Functions of one trial" knows no lanes.
 
 Legend: T steps, N environments, M environments of a minibatch, K lanes (outermost, seen in `RecurrentPPO` only). Memory
 is a dict of tensors [N, depth, H]; "reset" marks the first step of an episode.
@@ -23,20 +23,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.envs import EnvConfig, evaluated, make_environments
-from agents.envs.render import episode_media
-from agents.envs.scores import RETURN, return_score
+from agents.agent import Agent
+from agents.envs import EnvConfig, make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.networks import deployed
 from agents.ppo import Batch, ppo_loss
 from agents.returns import gae, mean_return
 from harness.blocks import encoder_config
-from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
-from harness.spec import PerLaneFloat, Score
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from harness.learner import Lanes, Metrics, State
+from harness.spec import PerLaneFloat
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.recurrent_actor_critic import memory_shapes
 from nets.registry import build
@@ -159,17 +157,10 @@ class Sequences(NamedTuple):
     memory: dict[str, Tensor]
 
 
-class RecurrentPPO(Learner):
+class RecurrentPPO(Agent):
     """Proximal policy optimisation with a memory, for every action space."""
 
     Config = RecurrentPPOConfig
-    unit = "env_steps"
-    score = RETURN
-
-    @classmethod
-    def score_of(cls, config: RecurrentPPOConfig) -> Score:
-        """The return; what a diverged trial counts as depends on the environment."""
-        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""
@@ -213,26 +204,6 @@ class RecurrentPPO(Learner):
         state["return"] = mean_return(rollout, state["return"])
         means = torch.stack(logs).mean(0)
         return {"return": state["return"], **{name: means[:, i] for i, name in enumerate(LOGGED)}}
-
-    def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, [K, episodes], and of sampled ones where they are asked for."""
-        return evaluated(self.envs, self.lanes.config, state["params"], state["envs"], int(state["progress"][0]))
-
-    def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor and critic, for raw observations."""
-        return deployed(module_of(self.build, state["params"], {}, lane), self.spec, state["envs"]["norm"], lane)
-
-    def media(self, state: State, lane: int) -> dict[str, Media]:
-        """An episode."""
-        return episode_media(self.envs, self.lanes, state["params"], state["envs"], lane, progress_of(state))
-
-    def checkpointed(self, state: State) -> None:
-        """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
-        self.envs.checkpointed(state["envs"], int(state["progress"][0]))
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.envs.close()
 
     @classmethod
     def work(cls, config: RecurrentPPOConfig, lanes: int) -> Work:

@@ -38,7 +38,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from agents.envs import EnvConfig
-from agents.envs.scores import RETURN, return_score
+from agents.envs.scores import RETURN, return_score, scored
 from agents.sb3_arguments import ALGORITHMS, Algorithm, action_noise, arguments, check_names, policy_arguments
 from agents.sb3_envs import episodes, vectorised
 from agents.sb3_network import EncoderExtractor, policy_network
@@ -185,13 +185,14 @@ class SB3(Learner):
     def evaluate(self, state: State) -> Metrics:
         """Returns of deterministic episodes, and of sampled ones where they are asked for, [1, episodes]."""
         config, progress = self.lanes.config, int(state["progress"][0])
-        counts = {"return": (config.eval_episodes, False), "sampled_return": (config.eval_sampled_episodes, True)}
-        found = {}
-        for name, (count, sampled) in counts.items():
-            if count:
-                with self.streams.here(keep=False):
-                    returns = episodes(self.model, config, self.seed, progress, count, sampled)
-                found[name] = torch.as_tensor(returns[None])
+
+        def returns(count: int, sampled: bool) -> torch.Tensor:
+            with self.streams.here(keep=False):
+                return torch.as_tensor(episodes(self.model, config, self.seed, progress, count, sampled)[None])
+
+        found = scored(config, returns(config.eval_episodes, False))
+        if config.eval_sampled_episodes:
+            found["sampled_return"] = returns(config.eval_sampled_episodes, True)
         return found
 
     def network(self, state: State, lane: int) -> nn.Module:

@@ -1,6 +1,6 @@
 """Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv:1802.09477).
 
-In the order collect, update, log. Everything below `TD3.close` is a function of ONE trial.
+In the order collect, update, log. What stands below "Functions of one trial" knows no lanes.
 
 Legend: T steps of a round, N environments, B rows of a batch, D components of an action, K lanes (outermost, seen in
 `TD3` only).
@@ -20,21 +20,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.envs import evaluated, make_environments
-from agents.envs.render import episode_media
-from agents.envs.scores import RETURN, return_score
+from agents.agent import Agent
+from agents.envs import make_environments
 from agents.envs.spaces import see
-from agents.networks import deployed
 from agents.off_policy import Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from agents.returns import mean_return
 from harness.blocks import encoder_config
-from harness.learner import Lanes, Learner, Media, Metrics, State, progress_of
-from harness.spec import PerLaneFloat, Score
+from harness.learner import Lanes, Metrics, State
+from harness.spec import PerLaneFloat
 from nets.ema import ema_update
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import adam, adam_init
 from nets.registry import build
 from nets.transfer import encoder_parameters, held
@@ -74,18 +72,11 @@ class TD3Config(OffPolicyConfig):
     target_noise_clip: PerLaneFloat = Field(0.5, ge=0, description="largest size of that noise")
 
 
-class TD3(Learner):
+class TD3(Agent):
     """Twin delayed DDPG for box actions with finite bounds."""
 
     Config = TD3Config
-    unit = "env_steps"
-    score = RETURN
     rings = {"replay": "added"}
-
-    @classmethod
-    def score_of(cls, config: TD3Config) -> Score:
-        """The return; what a diverged trial counts as depends on the environment."""
-        return return_score(config)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, their Adams, environments, an empty replay."""
@@ -147,28 +138,13 @@ class TD3(Learner):
         means = torch.stack(logs).nanmean(0)
         return {"return": returns, **{name: means[:, i] for i, name in enumerate(LOGGED)}}
 
-    def evaluate(self, state: State) -> Metrics:
-        """Returns of deterministic episodes, and of sampled ones where they are asked for, [K, episodes]."""
-        acting, progress = self._acting(state, warm=False), int(state["progress"][0])
-        return evaluated(self.envs, self.lanes.config, acting, state["envs"], progress)
+    def acting(self, state: State) -> Any:
+        """What the policy takes after the warm-up."""
+        return self._acting(state, warm=False)
 
-    def network(self, state: State, lane: int) -> nn.Module:
-        """The lane's actor: raw observations to actions in (-1, 1)."""
-        net = module_of(self.build, state["params"]["actor"], {}, lane)
-        return deployed(net, self.lanes.config.env_spec, state["envs"]["norm"], lane)
-
-    def media(self, state: State, lane: int) -> dict[str, Media]:
-        """An episode."""
-        acting = self._acting(state, warm=False)
-        return episode_media(self.envs, self.lanes, acting, state["envs"], lane, progress_of(state))
-
-    def checkpointed(self, state: State) -> None:
-        """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
-        self.envs.checkpointed(state["envs"], int(state["progress"][0]))
-
-    def close(self) -> None:
-        """Ends the environments."""
-        self.envs.close()
+    def weights(self, state: State) -> Any:
+        """The actors'."""
+        return state["params"]["actor"]
 
     @classmethod
     def work(cls, config: TD3Config, lanes: int) -> Work:

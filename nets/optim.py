@@ -40,7 +40,6 @@ __all__ = [
     "linear",
     "rmsprop",
     "rmsprop_init",
-    "rmsprop_tf",
     "rmsprop_tf_init",
     "sgd",
     "sgd_init",
@@ -123,10 +122,11 @@ def rmsprop(
     momentum: Coefficient = 0.0,
     eps: Coefficient = 1e-8,
     weight_decay: Coefficient = 0.0,
+    under_root: bool = False,
     scale: Scale = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """One step of RMSprop (Tieleman & Hinton 2012), centered (Graves 2013) where the state has a "mean"; equals
-    `torch.optim.RMSprop`.
+    `torch.optim.RMSprop`, and with `under_root` TensorFlow 1's (stable-baselines3's `RMSpropTFLike`).
 
     Args:
         params: of one trial.
@@ -137,6 +137,7 @@ def rmsprop(
         momentum: of the normalised gradients.
         eps: added to the root, not under it.
         weight_decay: added to the gradient, times the parameter.
+        under_root: whether eps is added under the root after all.
         scale: factors of the learning rate by parameter; 1 where a name is missing.
     """
     after: dict[str, Tensor] = {}
@@ -147,7 +148,8 @@ def rmsprop(
         if "mean" in state:
             mean = new["mean"][name] = decay * state["mean"][name] + (1 - decay) * g
             square = (square - mean * mean).clamp(min=0)  # rounding can take it below
-        move = new["momentum"][name] = momentum * state["momentum"][name] + g / (square.sqrt() + eps)
+        root = (square + eps).sqrt() if under_root else square.sqrt() + eps
+        move = new["momentum"][name] = momentum * state["momentum"][name] + g / root
         factor = _factor(scale, name)
         after[name] = _unless_frozen(factor, p, p - _scaled(lr, factor) * move)
     return after, new
@@ -157,32 +159,6 @@ def rmsprop_tf_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
     """TensorFlow's RMSprop at the start: squares are ones, as its authors set them; `lanes` changes nothing."""
     ones = {name: torch.ones_like(p) for name, p in params.items()}
     return {"square": ones, "momentum": {name: torch.zeros_like(p) for name, p in params.items()}}
-
-
-def rmsprop_tf(
-    params: Params,
-    grads: Params,
-    state: Mapping[str, Any],
-    lr: Coefficient,
-    decay: Coefficient = 0.99,
-    momentum: Coefficient = 0.0,
-    eps: Coefficient = 1e-8,
-    weight_decay: Coefficient = 0.0,
-    scale: Scale = None,
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """One step of TensorFlow 1's RMSprop: `eps` stands under the root; equals stable-baselines3's `RMSpropTFLike`.
-
-    Arguments as `rmsprop`'s.
-    """
-    after: dict[str, Tensor] = {}
-    new: dict[str, dict[str, Tensor]] = {key: {} for key in state}
-    for name, p in params.items():
-        g = grads[name] + weight_decay * p
-        square = new["square"][name] = decay * state["square"][name] + (1 - decay) * (g * g)
-        move = new["momentum"][name] = momentum * state["momentum"][name] + g * torch.rsqrt(square + eps)
-        factor = _factor(scale, name)
-        after[name] = _unless_frozen(factor, p, p - _scaled(lr, factor) * move)
-    return after, new
 
 
 def adam_init(params: Params, lanes: int | None = None) -> dict[str, Any]:
@@ -261,7 +237,7 @@ OPTIMISERS: dict[str, Optimiser] = {
     ),
     "rmsprop-tf": Optimiser(
         rmsprop_tf_init,
-        rmsprop_tf,
+        partial(rmsprop, under_root=True),
         {"decay": 0.99, "momentum": 0.0, "eps": 1e-8, "weight_decay": 0.0},
     ),
     "adam": Optimiser(

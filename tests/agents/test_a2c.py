@@ -12,7 +12,7 @@ from agents.returns import gae
 from harness.learner import Lanes, progress_of
 from nets.distributions import Categorical
 from nets.lanes import Execution
-from nets.optim import rmsprop_tf, rmsprop_tf_init
+from nets.optim import rmsprop, rmsprop_tf_init
 
 IDENTITY = {"n_envs": 2, "n_steps": 2, "updates": 4, "gamma": 0.4, "lr": 2e-3, "eval_episodes": 20}
 
@@ -70,7 +70,7 @@ def test_rmsprop_tf_equals_the_one_of_stable_baselines3():
         theirs.grad = grad.clone()
         optimiser.step()
         options = {"decay": 0.9, "momentum": 0.5, "eps": 1e-5, "weight_decay": 0.1}
-        params, state = rmsprop_tf(params, {"p": grad}, state, 1e-2, **options)
+        params, state = rmsprop(params, {"p": grad}, state, 1e-2, under_root=True, **options)
     torch.testing.assert_close(params["p"], theirs.detach(), rtol=0, atol=1e-12)
 
 
