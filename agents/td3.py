@@ -120,7 +120,7 @@ class TD3(Agent):
         returns, logs = nothing, [nothing.unsqueeze(-1).expand(-1, len(LOGGED))]
         for r in range(config.rounds):
             # collect
-            acting = self._acting(state, progress < config.learning_starts)
+            acting = self.acting(state, progress < config.learning_starts)
             state["envs"], rollout = self.envs.collect(acting, state["envs"], progress)
             replay_add(state["replay"], rollout)
             returns = mean_return(rollout, returns)
@@ -138,10 +138,6 @@ class TD3(Agent):
         means = torch.stack(logs).nanmean(0)
         return {"return": returns, **{name: means[:, i] for i, name in enumerate(LOGGED)}}
 
-    def acting(self, state: State) -> Any:
-        """What the policy takes after the warm-up."""
-        return self._acting(state, warm=False)
-
     def weights(self, state: State) -> Any:
         """The actors'."""
         return state["params"]["actor"]
@@ -151,7 +147,7 @@ class TD3(Agent):
         """What a cohort costs, for choosing how it is executed."""
         return Work(config.eager_seconds(lanes), compile_seconds=20.0, speedup=1.6)
 
-    def _acting(self, state: State, warm: bool) -> dict[str, Any]:
+    def acting(self, state: State, warm: bool = False) -> dict[str, Any]:
         """What `_act` takes as parameters; `warm`: actions are uniformly random."""
         actor, std = state["params"]["actor"], self.hyper["noise_std"]
         return {"actor": actor, "std": std, "warm": torch.full_like(state["alive"], warm)}

@@ -167,7 +167,7 @@ def test_the_network_is_the_policy():
     learner.advance(state)
     network = learner.network(state, 1)
     obs = torch.randn(2, 4, 3)
-    acting = {name: value[1] for name, value in learner._acting(state, warm=False).items() if name == "warm"}
+    acting = {name: value[1] for name, value in learner.acting(state, warm=False).items() if name == "warm"}
     acting["actor"] = {name: p[1] for name, p in state["params"]["actor"].items()}
     action, _ = learner._act(acting, {}, obs[1], torch.zeros(4, 0), None)
     torch.testing.assert_close(SquashedGaussian(network(obs[1])).mode(), action)

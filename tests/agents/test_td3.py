@@ -104,7 +104,7 @@ def test_wandering_noise_starts_anew_with_an_episode():
 def test_every_lane_has_its_own_noise():
     learner, state = started({"noise_std": 0.0}, {"noise_std": 0.5}, {"noise_std": 0.5, "lr": 0.0})
     state["params"]["actor"] = {name: torch.zeros_like(p) for name, p in state["params"]["actor"].items()}
-    acting = learner._acting(state, warm=False)
+    acting = learner.acting(state, warm=False)
     _, rollout = learner.envs.collect(acting, state["envs"], 0)
     quiet, loud, other = rollout.action[:, 0, 0, 0].tolist()
     assert quiet == 0
