@@ -13,7 +13,19 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["COMPUTED", "Card", "DataError", "DataSet", "Kind", "Rows", "cut", "digest", "hashed_order", "split_sizes"]
+__all__ = [
+    "COMPUTED",
+    "Card",
+    "DataError",
+    "DataSet",
+    "Kind",
+    "Rows",
+    "cut",
+    "digest",
+    "hashed_order",
+    "places",
+    "split_sizes",
+]
 
 Kind = Literal["images", "points", "video", "tokens", "series", "table", "pairs"]
 COMPUTED = "computed: nothing to get"
@@ -117,10 +129,12 @@ def hashed_order(rows: Sequence[bytes]) -> np.ndarray:
     return np.argsort([hashlib.sha256(row).hexdigest() for row in rows], kind="stable")
 
 
+def places(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Where splits of these sizes lie, one after the other."""
+    stops = np.cumsum(list(sizes.values())).tolist()
+    return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
+
+
 def cut(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int]) -> dict[str, Rows]:
     """Splits of these sizes, one after the other."""
-    stops = np.cumsum(list(sizes.values()))
-    return {
-        name: Rows(x[stop - size : stop], y[stop - size : stop])
-        for (name, size), stop in zip(sizes.items(), stops, strict=True)
-    }
+    return {name: Rows(x[place], y[place]) for name, place in places(sizes).items()}

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import bilingual, digits, images, plane, series, stacked, stories, tables, text
+from harness.data import bilingual, digits, images, own, plane, series, stacked, stories, tables, text
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
@@ -36,6 +36,8 @@ def names(kind: Kind | None = None) -> list[str]:
 
 
 def _set(name: str) -> DataSet:
+    if own.is_path(name):
+        return own.opened(name)
     if name not in _SETS:
         raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
     return _SETS[name]

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from harness.data.cards import Card, DataSet, digest
+from harness.data.cards import Card, DataSet, digest, places
 from harness.randomness import generator
 
 __all__ = ["SETS", "one_fact", "two_facts"]
@@ -88,8 +88,7 @@ def stories(name: str, tell: Callable[[np.random.Generator], Pair]) -> dict[str,
         story, answer = tell(rng)
         told.setdefault(story, answer)
     pairs = list(told.items())
-    stops = np.cumsum(list(ROWS.values()))
-    return {split: pairs[stop - count : stop] for (split, count), stop in zip(ROWS.items(), stops, strict=True)}
+    return {split: pairs[place] for split, place in places(ROWS).items()}
 
 
 def _set(name: str, facts: str, tell: Callable[[np.random.Generator], Pair]) -> DataSet:
