@@ -214,6 +214,13 @@ class Learner:
         """Optional: things to look at, by name."""
         return {}
 
+    def frames(self, state: State, lane: int) -> dict[str, np.ndarray]:
+        """Optional: pictures by name, uint8 [H, W] or [H, W, 3], taken at every evaluation: a video over training each.
+
+        Draw them from fixed noise, so that what moves is what was learnt.
+        """
+        return {}
+
     def close(self) -> None:
         """The worker lets go of the cohort: environments and threads of one's own end here."""
 

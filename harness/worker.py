@@ -142,7 +142,7 @@ class _CohortRun:
         score = {"name": self.score.name, "direction": self.score.direction}
         for k, folder in enumerate(self.run_folders):
             if k not in self.ended:
-                folder.open(self.learner.unit, score, kept.get(folder.trial.id, 0))
+                folder.open(self.learner.unit, score, kept.get(folder.trial.id, 0), self.progress)
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
@@ -252,6 +252,7 @@ class _CohortRun:
             found[lane] = {"metrics": metrics, "episodes": {n: v.tolist() for n, v in row.items() if v.dim()}}
             self.evaluations[lane].append({"progress": self.progress, "metrics": _finite(metrics)})
             self._keep_best(lane, metrics)
+            self.run_folders[lane].frames(self.progress, self.learner.frames(self.state, lane))
         return found
 
     def _keep_best(self, lane: int, metrics: dict[str, float]) -> None:
@@ -328,6 +329,7 @@ class _CohortRun:
             folder.network(name, network.state_dict())
         if state != "diverged":
             folder.media(self.learner.media(self.state, lane))
+        folder.media(folder.films(self.learner.unit))
         self.committed[folder.trial.id] = folder.commit()
         result = self._result(lane, state, reason, sha256)
         checkpoint.check_fence(self.folder, self.job.fence)
