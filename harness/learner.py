@@ -214,10 +214,10 @@ class Learner:
         """Optional: things to look at, by name."""
         return {}
 
-    def frames(self, state: State, lane: int) -> dict[str, np.ndarray]:
-        """Optional: pictures by name, uint8 [H, W] or [H, W, 3], taken at every evaluation: a video over training each.
+    def frames(self, state: State) -> dict[str, Sequence[np.ndarray]]:
+        """Optional: at every evaluation one picture a lane, by name: a video over training each.
 
-        Draw them from fixed noise, so that what moves is what was learnt.
+        Pictures are uint8 [H, W] or [H, W, 3]. Draw them from fixed noise, so that what moves is what was learnt.
         """
         return {}
 

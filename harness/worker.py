@@ -245,14 +245,14 @@ class _CohortRun:
     def _evaluate(self) -> dict[int, dict[str, Any]]:
         """Evaluates, keeps each lane's best network; returns lane -> {"metrics": means, "episodes": lists}."""
         scores = {n: v.detach().double().cpu() for n, v in self.learner.evaluate(self.state).items()}
-        found = {}
+        found, pictures = {}, self.learner.frames(self.state)
         for lane in self.alive:
             row = {n: v[lane] for n, v in scores.items()}
             metrics = {n: float(v.mean()) for n, v in row.items()}
             found[lane] = {"metrics": metrics, "episodes": {n: v.tolist() for n, v in row.items() if v.dim()}}
             self.evaluations[lane].append({"progress": self.progress, "metrics": _finite(metrics)})
             self._keep_best(lane, metrics)
-            self.run_folders[lane].frames(self.progress, self.learner.frames(self.state, lane))
+            self.run_folders[lane].frames(self.progress, {n: p[lane] for n, p in pictures.items()})
         return found
 
     def _keep_best(self, lane: int, metrics: dict[str, float]) -> None:

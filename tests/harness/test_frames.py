@@ -21,11 +21,12 @@ TEXT = "name: e\ntrials: [{learner: filmed, steps: 40, report_every: 5, evaluate
 class Filmed(Toy):
     """Shows its first weight as a grey, and its progress in a corner: a GIF keeps equal frames as one."""
 
-    def frames(self, state: State, lane: int) -> dict[str, np.ndarray]:
-        grey = np.clip(128 * float(state["w"][lane, 0]), 0, 255)
-        picture = np.full((6, 9), grey, dtype=np.uint8)
-        picture[0, 0] = 6 * int(state["progress"][lane])
-        return {"weight": picture}
+    def frames(self, state: State) -> dict[str, list[np.ndarray]]:
+        greys = (128 * state["w"][:, 0]).clamp(0, 255).tolist()
+        pictures = [np.full((6, 9), grey, dtype=np.uint8) for grey in greys]
+        for picture, progress in zip(pictures, state["progress"].tolist(), strict=True):
+            picture[0, 0] = 6 * progress
+        return {"weight": pictures}
 
 
 @pytest.fixture(autouse=True)
