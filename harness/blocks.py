@@ -16,21 +16,31 @@ from typing import Annotated, Any, Literal, Union
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, create_model
 
-from nets.registry import Block, blocks, build
+from nets.registry import Block, Role, blocks, build
 
-__all__ = ["check_builds", "encoder_config", "encoders"]
+__all__ = ["block_config", "check_builds", "encoder_config", "encoders"]
 
 
 @cache
+def _models(role: Role) -> dict[str, type[BaseModel]]:
+    return {kind: _model(block) for kind, block in blocks().items() if block.role == role}
+
+
 def encoders() -> dict[str, type[BaseModel]]:
     """A configuration model for every registered encoder, by kind."""
-    return {kind: _model(block) for kind, block in blocks().items() if block.role == "encoder"}
+    return _models("encoder")
 
 
 def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The type of a configuration field that holds an encoder: {"kind": ..., and that encoder's fields}.
+    """`block_config` of an encoder."""
+    return block_config("encoder", default, defaults)
+
+
+def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The type of a configuration field that holds a block: {"kind": ..., and that block's fields}.
 
     Args:
+        role: of the blocks that fit.
         default: the kind where none is given.
         defaults: kind -> values that differ from the block's own defaults.
     """
@@ -42,7 +52,7 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
         return {"kind": kind, **own, **{name: _frozen(value) for name, value in given.items()}}
 
-    union: Any = Union[tuple(encoders().values())]  # noqa: UP007  the members are known at run time only
+    union: Any = Union[tuple(_models(role).values())]  # noqa: UP007  the members are known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
 
 
