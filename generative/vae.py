@@ -61,7 +61,7 @@ class VAEConfig(GeneratorConfig):
     )
     latent_features: int = Field(32, ge=1, description="width of the latent")
     likelihood: Literal["bernoulli", "gaussian"] = Field(
-        "bernoulli", description="of a feature given the latent; a Gaussian's standard deviation is learned, one for all"
+        "bernoulli", description="of a feature, given the latent; a Gaussian's standard deviation is learned"
     )
     beta: PerLaneFloat = Field(1.0, ge=0, description="weight of the KL divergence; 1 gives the bound itself")
     lr: PerLaneFloat = Field(2e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")

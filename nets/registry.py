@@ -121,8 +121,8 @@ def build(
         config: {"kind": ..., and that block's fields}.
         input_shape: of one row: (features,), (time, features), (channels, height, width); a generator's noise width.
         output: of an encoder: None leaves it bare, a number adds a linear head, {"kind": ..., "out_features": ...}
-            another head. Of a generator: the shape of a sample. Of a model: its out_features. Of a denoiser, a head or a
-            layer: None (a head takes in_features and out_features as fields).
+            another head. Of a generator: the shape of a sample. Of a model: its out_features. Of a denoiser, a head or
+            a layer: None (a head takes in_features and out_features as fields).
 
     Raises:
         ValueError: unknown kind or field, a value of the wrong type, a field that is missing; the message names the
