@@ -52,14 +52,8 @@ class Generator(Learner):
 
     def real(self, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         rngs = self.lanes.generators("real", progress)
-        name = self.lanes.config.data
-        if data.card(name).kind == "points":
-            points = [data.ring_points(rng.random(shape), rng.standard_normal((*shape, 2))) for rng in rngs]
-            x = self.lanes.execution.tensor(np.stack(points))
-            return x, torch.zeros(x.shape[:-1], dtype=torch.int64, device=x.device)
-        rows = data.load(name)["train"]
-        index = np.stack([rng.integers(0, len(rows), shape) for rng in rngs])
-        return self.lanes.execution.tensor(rows.x[index]), self.lanes.execution.tensor(rows.y[index])
+        rows = [data.draw_rows(self.lanes.config.data, rng, shape) for rng in rngs]
+        return tuple(self.lanes.execution.tensor(np.stack([getattr(r, f) for r in rows])) for f in ("x", "y"))
 
     def labels(self, count: int) -> Tensor:
         card = data.card(self.lanes.config.data)

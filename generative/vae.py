@@ -164,6 +164,7 @@ class VAE(Generator):
     """K autoencoders, each trained on its own rows and noise."""
 
     Config = VAEConfig
+    net: Any  # an Autoencoder without weights
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average networks and optimisers at progress 0."""
@@ -268,17 +269,13 @@ class VAE(Generator):
         new = {"params": {"net": params, "ema": ema}, "buffers": buffers, "optimiser": optimiser}
         return keep(alive, new, old), {"loss": value, **parts}
 
-    def _decode(self, params: Any, buffers: Any, z: Tensor, labels: Tensor) -> Tensor:
-        weights = within(params, "decoder"), within(buffers, "decoder")
-        return call(self.net.decoder, *weights, z, *self._told(labels))[0]
-
     def _bounds(self, params: Any, buffers: Any, x: Tensor, labels: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Means over held-out rows of both bounds, with S draws of noise [S, B, Z]."""
+        mean, log_var = self._encode(params, buffers, x)
         nll, log_weights = [], []
         for eps in noise:
-            (mean, log_var, y), _ = call(self.net, params, buffers, x, eps, *self._told(labels))
             z = mean + (0.5 * log_var).exp() * eps
-            nll.append(self._nll(params, y, x))
+            nll.append(self._nll(params, self._decode(params, buffers, z, labels), x))
             log_weights.append(0.5 * (eps.square() + log_var - z.square()).sum(-1) - nll[-1])
         kl, reconstruction = gaussian_kl(mean, log_var).mean(), torch.stack(nll).mean()
         return {
@@ -290,8 +287,15 @@ class VAE(Generator):
         }
 
     def _reconstruct(self, params: Any, buffers: Any, x: Tensor, labels: Tensor) -> Tensor:
-        still = x.new_zeros(len(x), self.lanes.config.latent_features)
-        return call(self.net, params, buffers, x, still, *self._told(labels))[0][2]
+        return self._decode(params, buffers, self._encode(params, buffers, x)[0], labels)
+
+    def _encode(self, params: Any, buffers: Any, x: Tensor) -> Any:
+        """Means and log variances [B, Z] each."""
+        return call(self.net.encoder, within(params, "encoder"), within(buffers, "encoder"), x)[0].chunk(2, -1)
+
+    def _decode(self, params: Any, buffers: Any, z: Tensor, labels: Tensor) -> Tensor:
+        weights = within(params, "decoder"), within(buffers, "decoder")
+        return call(self.net.decoder, *weights, z, *self._told(labels))[0]
 
     def _told(self, labels: Tensor) -> tuple[Tensor, ...]:
         return (labels,) if self.lanes.config.conditional else ()

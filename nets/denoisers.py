@@ -174,17 +174,15 @@ class UNet(nn.Module):
         self.condition = Condition(told, classes)
         self.patch = patch
         self.first = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
-        ins = [widths[0], *widths]
-        self.down = nn.ModuleList(
-            nn.ModuleList(Block(ins[i] if j == 0 else w, w, told, dropout) for j in range(depth))
-            for i, w in enumerate(widths)
-        )
+        self.depth = depth
+        downward = [w for w in widths for _ in range(depth)]
+        upward = downward[::-1]
+        ins = pairwise([widths[0], *downward])
+        self.down = nn.ModuleList(Block(before, after, told, dropout) for before, after in ins)
         self.middle = Block(widths[-1], widths[-1], told, dropout)
         self.attention = PixelAttention(widths[-1], heads) if heads else nn.Identity()
-        self.up = nn.ModuleList(
-            nn.ModuleList(Block((below if j == 0 else w) + w, w, told, dropout) for j in range(depth))
-            for below, w in pairwise([widths[-1], *reversed(widths)])
-        )
+        ins = pairwise([widths[-1], *upward])
+        self.up = nn.ModuleList(Block(before + after, after, told, dropout) for before, after in ins)
         self.norm = norm("group", widths[0], channels_first=True)
         self.last = faint(nn.Conv2d(widths[0], channels * patch**2, 3, padding=1))
 
@@ -193,16 +191,14 @@ class UNet(nn.Module):
         told = self.condition(level, labels)
         y = self.first(functional.pixel_unshuffle(x.reshape(-1, *self.image), self.patch))
         kept = []
-        for i, blocks in enumerate(self.down):
-            y = functional.avg_pool2d(y, 2) if i else y
-            for block in blocks:
-                y = block(y, told)
-                kept.append(y)
+        for i, block in enumerate(self.down):
+            y = functional.avg_pool2d(y, 2) if i and i % self.depth == 0 else y
+            y = block(y, told)
+            kept.append(y)
         y = self.attention(self.middle(y, told))
-        for i, blocks in enumerate(self.up):
-            y = functional.interpolate(y, scale_factor=2, mode="nearest") if i else y
-            for block in blocks:
-                y = block(torch.cat([y, kept.pop()], 1), told)
+        for i, block in enumerate(self.up):
+            y = functional.interpolate(y, scale_factor=2, mode="nearest") if i and i % self.depth == 0 else y
+            y = block(torch.cat([y, kept.pop()], 1), told)
         return functional.pixel_shuffle(self.last(functional.silu(self.norm(y))), self.patch).reshape(x.shape)
 
 

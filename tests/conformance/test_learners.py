@@ -73,8 +73,8 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         {"images": 4000, "batch": 16, "samples": 200, "steps": 4, "net": {**SMALL}}, ("lr",), 2,
     ),
     "diffusion digits": (
-        {"data": "digits", "images": 1200, "batch": 4, "samples": 20, "steps": 3, "conditional": True, "guidance": 2,
-         "net": {"kind": "unet", "hidden_features": 4, "dropout": 0.2}},
+        {"data": "digits", "images": 1200, "batch": 4, "samples": 10, "steps": 2, "conditional": True, "guidance": 2,
+         "net": {"kind": "unet", "hidden_features": 2, "factors": [1], "patch": 2, "dropout": 0.2}},
         ("lr",),
         2,
     ),

@@ -41,12 +41,10 @@ EXAMPLES = [
     Example({"kind": "sngan", "depth": 1, **SMALL}, (1, 8, 8), smooth=False),
     Example({"kind": "r3gan-generator", **R3}, (2,), (1, 8, 8), noise, smooth=False, unused=silent(0, 2)),
     Example({"kind": "r3gan", **R3}, (8, 8), smooth=False, unused=silent(1, 3)),
-    Example({"kind": "unet", "depth": 1, "heads": 2, "classes": 2, **SMALL}, (1, 8, 8), None, noisy(1, 8, 8)),
-    Example({"kind": "unet", "factors": [1], "patch": 2, "dropout": 0.2, **SMALL}, (4, 4), None,
-            lambda: noisy(4, 4)()[:2], tag="patches"),
+    Example({"kind": "unet", "heads": 2, "dropout": 0.2, "classes": 2, **SMALL}, (1, 4, 4), None, noisy(1, 4, 4)),
     Example({"kind": "mlp-denoiser", "depth": 1, "classes": 2, **SMALL}, (2,), None, noisy(2)),
     Example(
         {"kind": "projection", "in_features": 4, "out_features": 1, "classes": 2},
         inputs=lambda: (torch.randn(3, 4), LABELS),
     ),
-]  # fmt: skip
+]
