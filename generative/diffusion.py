@@ -22,7 +22,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from generative.generator import UPDATES, Generator, GeneratorConfig
+from generative.generator import Generator, GeneratorConfig
 from harness import data
 from harness.blocks import block_config, check_builds
 from harness.learner import Lanes, Metrics, State
@@ -37,7 +37,6 @@ __all__ = ["Diffusion", "DiffusionConfig", "denoised", "heun", "loss_weight", "n
 
 SIGMA_DATA = 0.5  # of the scaled rows
 AT_ONCE = 500  # rows that are sampled together
-DEFAULTS: dict[str, dict[str, Any]] = {}  # fields whose default depends on the data
 
 if TYPE_CHECKING:
     Net = Any
@@ -69,7 +68,7 @@ class DiffusionConfig(GeneratorConfig):
     @property
     def denoiser(self) -> dict[str, Any]:
         """The network's configuration, with the data's classes where it is told labels."""
-        return {**self.net.model_dump(), "classes": data.card(self.data).classes if self.conditional else 0}
+        return {**self.net.model_dump(), "classes": self.classes}
 
     @property
     def seconds_per_progress(self) -> float:
@@ -80,8 +79,10 @@ class DiffusionConfig(GeneratorConfig):
     def _can_be_built(self) -> DiffusionConfig:
         if self.sigma_max <= self.sigma_min:
             raise ValueError(f"sigma_max must be above sigma_min = {self.sigma_min}")
+        if self.net.classes:
+            raise ValueError("net.classes: say conditional: true instead; the data set knows its labels")
         try:
-            check_builds(self.net, data.card(self.data).shape, None)
+            check_builds(self.net, self.card.shape, None)
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
         return self
@@ -147,21 +148,18 @@ class Diffusion(Generator):
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average networks and optimisers at progress 0."""
-        self.lanes = lanes
+        self.begin(lanes)
         config: DiffusionConfig = lanes.config
-        self.chunk = config.chunk
-        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
-        self.card = data.card(config.data)
         train = data.load(config.data)["train"].x
-        self._mean, self._std = (float(f(train, dtype="float64")) for f in (np.mean, np.std))
+        mean, std = (float(f(train, dtype="float64")) for f in (np.mean, np.std))
+        points = self.card.kind == "points"
+        self._mean, self._std = (mean, std) if points else (2 * mean - 1, 2 * std)  # as networks see rows
         self._levels = noise_levels(config.steps, config.sigma_min, config.sigma_max, config.rho)
         self.net, params, _ = lanes.execution.stack(self._build, lanes.init_seeds("diffusion/init"))
         self._update_each = lanes.execution.each(self._update)
         self._sample_each = lanes.execution.each(self._sample, rare=True)
-        progress = torch.zeros(len(lanes), dtype=torch.int64, device=lanes.execution.device)
         return {
-            "progress": progress,
-            "alive": torch.ones_like(progress, dtype=torch.bool),
+            **self.counters(),
             "params": {"net": params, "ema": {name: p.clone() for name, p in params.items()}},
             "optimiser": adam_init(params, lanes=len(lanes)),
         }
@@ -170,22 +168,22 @@ class Diffusion(Generator):
         """One chunk: U updates on B rows each."""
         lanes, config = self.lanes, self.lanes.config
         progress = int(state["progress"][0])
-        x, labels = self.real(progress, (UPDATES, config.batch))  # [K, U, B, *row], [K, U, B]
+        x, labels = self.real("diffusion/real", progress, (config.updates, config.batch))  # [K, U, B, *row], [K, U, B]
         x = (x - self._mean) * (SIGMA_DATA / self._std)
         noise = lanes.noise("diffusion/noise", progress, x.shape[1:])
         level = lanes.noise("diffusion/level", progress, labels.shape[1:])
         hidden = lanes.noise("diffusion/hidden", progress, labels.shape[1:], "uniform") < config.label_dropout
         labels = labels.masked_fill(hidden, self.card.classes)
-        keys = lanes.keys("diffusion/dropout", progress, UPDATES)
+        keys = lanes.keys("diffusion/dropout", progress, config.updates)
         totals: dict[str, Tensor] = {}
-        for u in range(UPDATES):
+        for u in range(config.updates):
             hp = self._hyperparameters(progress + u * config.batch)
             weights = {name: state[name] for name in ("params", "optimiser")}
             batch = {"x": x[:, u], "noise": noise[:, u], "level": level[:, u], "labels": labels[:, u],
                      "key": keys[:, u]}
             new, metrics = self._update_each(weights, hp, state["alive"], batch)
             state.update(new)
-            totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+            totals = {name: totals.get(name, 0) + value / config.updates for name, value in metrics.items()}
         state["progress"] = state["progress"] + self.chunk
         return totals
 
@@ -195,8 +193,7 @@ class Diffusion(Generator):
         z, labels = z * self._levels[0], self.labels(count).expand(len(z), -1)
         parts = zip(z.split(AT_ONCE, 1), labels.split(AT_ONCE, 1), strict=True)
         rows = torch.cat([self._sample_each(state["params"]["ema"], *part) for part in parts], 1)
-        rows = rows * (self._std / SIGMA_DATA) + self._mean
-        return rows if self.card.kind == "points" else rows.clamp(0, 1)
+        return self.in_data_range(rows * (self._std / SIGMA_DATA) + self._mean)
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The average network F of equation 7: scaled rows and ln(sigma) / 4 to a part of the clean rows."""

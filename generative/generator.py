@@ -1,94 +1,152 @@
-"""STUB until the lead's is on main."""
+"""What every generator of rows does beside its algorithm: it is judged, shown and given its data in the same way.
+
+An algorithm's file holds `start`, `advance`, `sample`, `network` and the functions of one trial; nothing here touches
+how it learns.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from generative.metrics import frechet_distance, mode_metrics, moments
+from generative.judge import Judge, judge_score
 from harness import data
-from harness.data.ring import STD
-from harness.learner import Learner, Media, Metrics, Score, State, select
-from harness.spec import LearnerConfig
+from harness.data import Card
+from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.spec import LearnerConfig, Score
 
-UPDATES = 10
+__all__ = ["Generator", "GeneratorConfig"]
+
+SHOWN = {"points": 1000, "images": 64}  # rows of one picture
 
 
 class GeneratorConfig(LearnerConfig):
-    data: str = Field("ring-8", description="data set")
-    images: int = Field(384_000, ge=1, description="rows")
+    """A learner that makes rows like those of a data set."""
+
+    updates: ClassVar[int] = 10  # of one chunk
+    defaults: ClassVar[dict[str, dict[str, Any]]] = {}  # data set -> fields whose default differs there
+
+    data: str = Field("ring-8", description="data set (`seedbed data` lists them): points or images")
+    images: int = Field(
+        384_000, ge=1, description="real rows shown in training (rounded up to whole chunks)"
+    )
     batch: int = Field(128, ge=1, description="rows of one update")
-    samples: int = Field(2000, ge=2, description="rows that an evaluation draws")
-    conditional: bool = Field(False, description="labels")
+    conditional: bool = Field(False, description="whether rows are made for a given label")
+    samples: int = Field(2000, ge=100, description="rows that an evaluation draws")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_data(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("data", cls.model_fields["data"].default)
+        return {**cls.defaults.get(name if isinstance(name, str) else "", {}), **given}
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            kind = data.card(name).kind
+        except data.DataError as error:
+            raise ValueError(str(error)) from None
+        if kind not in SHOWN:
+            raise ValueError(f"'{name}' holds {kind}; this learner makes points and images")
+        return name
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> GeneratorConfig:
+        if self.conditional and self.card.classes < 2:
+            raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
+        return self
+
+    @property
+    def card(self) -> Card:
+        """Of the data set."""
+        return data.card(self.data)
+
+    @property
+    def classes(self) -> int:
+        """Labels that the networks are built for; 0 where they see none."""
+        return self.card.classes if self.conditional else 0
 
     @property
     def chunk(self) -> int:
-        return UPDATES * self.batch
+        """Rows of one chunk."""
+        return self.updates * self.batch
 
     @property
     def budget(self) -> int:
+        """Rows to show, whole chunks."""
         return math.ceil(self.images / self.chunk) * self.chunk
 
     @property
     def data_sets(self) -> tuple[str, ...]:
+        """The data set."""
         return (self.data,)
 
 
 class Generator(Learner):
+    """A learner whose `sample` makes rows; `start` calls `begin` first."""
+
     unit = "images"
     score = Score("frechet", "min", worst=1e6)
 
     @classmethod
     def score_of(cls, config: Any) -> Score:
-        return Score("overlap", "max", worst=0.0) if data.card(config.data).kind == "points" else cls.score
+        """What suits the data: see `generative.judge`."""
+        return judge_score(config.card)
 
-    def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
-        raise NotImplementedError
+    def begin(self, lanes: Lanes) -> None:
+        """Takes the lanes: data, judge, per-lane fields (`hyper`)."""
+        self.lanes = lanes
+        self.card = lanes.config.card
+        self.chunk = lanes.config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in lanes.config.per_lane_fields()}
+        self.judge = _judge(lanes.config.data)
 
-    def real(self, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        rngs = self.lanes.generators("real", progress)
-        rows = [data.draw_rows(self.lanes.config.data, rng, shape) for rng in rngs]
-        return tuple(self.lanes.execution.tensor(np.stack([getattr(r, f) for r in rows])) for f in ("x", "y"))
+    def counters(self) -> State:
+        """The part of a state that every learner has, at progress 0."""
+        progress = torch.zeros(len(self.lanes), dtype=torch.int64, device=self.lanes.execution.device)
+        return {"progress": progress, "alive": torch.ones_like(progress, dtype=torch.bool)}
+
+    def real(self, purpose: str, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Training rows [K, *shape, *row] as networks see them (pixels in [-1, 1]) and labels [K, *shape]."""
+        drawn = [data.draw_rows(self.card.name, rng, shape) for rng in self.lanes.generators(purpose, progress)]
+        x, y = (np.stack(arrays) for arrays in zip(*((rows.x, rows.y) for rows in drawn), strict=True))
+        tensor = self.lanes.execution.tensor
+        return tensor(x if self.card.kind == "points" else 2 * x - 1), tensor(y)
 
     def labels(self, count: int) -> Tensor:
-        card = data.card(self.lanes.config.data)
-        return torch.arange(count, device=self.lanes.execution.device) % card.classes
+        """The labels that samples are made for where a learner is conditional, int64 [count]: each class in turn."""
+        return torch.arange(count, device=self.lanes.execution.device) % max(self.card.classes, 1)
+
+    def in_data_range(self, rows: Tensor) -> Tensor:
+        """What a network makes, as the data has it: pixels from [-1, 1] to [0, 1], points as they are."""
+        return rows if self.card.kind == "points" else ((rows + 1) / 2).clamp(0, 1)
+
+    def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
+        """Rows in the data's own range, [K, count, *row]; the first ones do not depend on `count`."""
+        raise NotImplementedError
 
     def evaluate(self, state: State) -> Metrics:
-        card = data.card(self.lanes.config.data)
-        ref = moments(torch.as_tensor(data.load(card.name)["test"].x.copy()))
-        rows = []
-        for s in self.sample(state, self.lanes.config.samples):
-            scores = {"frechet": frechet_distance(moments(s.cpu()), ref)}
-            if card.kind == "points":
-                scores |= mode_metrics(s.cpu(), torch.as_tensor(data.ring_centres()), STD)
-            rows.append(scores)
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        """The judge's scores of `samples` rows, [K]."""
+        rows = self.sample(state, self.lanes.config.samples)
+        labels = self.labels(rows.shape[1]).cpu() if self.lanes.config.conditional else None
+        scores = [self.judge.scores(each.cpu(), labels) for each in rows]
+        return {name: torch.stack([s[name] for s in scores]) for name in scores[0]}
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
-        card = data.card(self.lanes.config.data)
-        rows = self.sample(select(state, [lane]), 64)[0].cpu().numpy()
-        ref = data.load(card.name)["test"].x[:64]
-        if card.kind == "points":
-            return {"samples": Media("points", rows, ref)}
-        return {"samples": Media("image", grid(rows), grid(ref))}
+        """Samples beside held-out rows, as the judge draws them."""
+        count = SHOWN[self.card.kind]
+        return self.judge.media(self.sample(state, count)[lane].cpu(), None)
 
 
-    def picture(self, rows, ref):
-        if data.card(self.lanes.config.data).kind == "points":
-            return Media("points", rows, ref)
-        return Media("image", grid(rows), grid(ref))
-
-
-def grid(images: np.ndarray, columns: int = 8, scale: int = 4) -> np.ndarray:
-    images = images.reshape(len(images), *images.shape[-2:])
-    count, height, width = images.shape
-    padded = np.pad(images, ((0, -count % columns), (0, 1), (0, 1)))
-    rows = padded.reshape(-1, columns, height + 1, width + 1).transpose(0, 2, 1, 3)
-    picture = rows.reshape(-1, columns * (width + 1)).repeat(scale, 0).repeat(scale, 1)
-    return np.round(255 * picture).astype(np.uint8)
+@cache
+def _judge(name: str) -> Judge:
+    return Judge(data.card(name))

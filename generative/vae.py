@@ -15,16 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generative.generator import UPDATES, Generator, GeneratorConfig
+from generative.generator import Generator, GeneratorConfig
 from harness import data
-from harness.blocks import block_config
+from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Media, Metrics, State, select
 from harness.spec import PerLaneFloat
 from nets.ema import ema_update
@@ -53,6 +53,10 @@ else:
 class VAEConfig(GeneratorConfig):
     """An encoder, a decoder and the likelihood between them."""
 
+    defaults: ClassVar = {
+        name: {"likelihood": "gaussian", "latent_features": 2} for name in data.names() if data.card(name).kind == "points"
+    }
+
     encoder: EncoderNet = Field(
         default_factory=dict, validate_default=True, description="rows to latents: an encoder's kind and its fields"
     )
@@ -69,24 +73,18 @@ class VAEConfig(GeneratorConfig):
         20_000, gt=0, description="images after which the average networks have forgotten half of former ones"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_the_data(cls, given: Any) -> Any:
-        name = given.get("data", "ring-8") if isinstance(given, dict) else None
-        points = name in data.names() and data.card(name).kind == "points"
-        return {"likelihood": "gaussian", "latent_features": 2, **given} if points else given
-
     @property
     def encoder_fields(self) -> tuple[dict[str, Any], tuple[int, ...], int]:
         """The encoder as `nets.registry.build` takes it; its outputs are means and log variances."""
-        return self.encoder.model_dump(), data.card(self.data).shape, 2 * self.latent_features
+        return self.encoder.model_dump(), self.card.shape, 2 * self.latent_features
 
     @property
     def decoder_fields(self) -> tuple[dict[str, Any], int, tuple[int, ...]]:
         """The decoder as `nets.registry.build` takes it: told the class if conditional; a tanh for pixels alone."""
-        card, fields = data.card(self.data), self.decoder.model_dump()
-        own = {"classes": card.classes if self.conditional else 0, "bounded": card.kind != "points"}
-        return {**fields, **{name: own[name] for name in own if name in fields}}, self.latent_features, card.shape
+        fields = self.decoder.model_dump() | {"classes": self.classes}
+        if "bounded" in fields:
+            fields["bounded"] = self.card.kind != "points"
+        return fields, self.latent_features, self.card.shape
 
     @property
     def seconds_per_progress(self) -> float:
@@ -95,12 +93,16 @@ class VAEConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> VAEConfig:
-        if self.likelihood == "bernoulli" and data.card(self.data).kind == "points":
+        if self.likelihood == "bernoulli" and self.card.kind == "points":
             raise ValueError("likelihood: points are no probabilities; take gaussian")
-        for name in ("encoder", "decoder"):
+        if self.decoder.classes:
+            raise ValueError("decoder.classes: say conditional: true instead; the data set knows its labels")
+        for name, check in (
+            ("encoder", lambda: check_builds(self.encoder, self.card.shape, 2 * self.latent_features)),
+            ("decoder", lambda: check_generates(*self.decoder_fields)),
+        ):
             try:
-                with torch.device("meta"), torch.random.fork_rng(devices=[]):
-                    build(*getattr(self, f"{name}_fields"))
+                check()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return self
@@ -168,14 +170,11 @@ class VAE(Generator):
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average networks and optimisers at progress 0."""
-        self.lanes = lanes
+        self.begin(lanes)
         config: VAEConfig = lanes.config
-        self.chunk = config.chunk
-        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
-        self.card = data.card(config.data)
-        held = data.load(config.data)["test"]
-        tensor = lanes.execution.tensor
-        self._held = self._scaled(tensor(held.x[:HELD_OUT].copy())), tensor(held.y[:HELD_OUT].copy())
+        held, tensor = data.load(config.data)["test"], lanes.execution.tensor
+        x, y = tensor(held.x[:HELD_OUT].copy()), tensor(held.y[:HELD_OUT].copy())
+        self._held = (x if self.card.kind == "points" else 2 * x - 1), y
         build_one = partial(Autoencoder, config)
         self.net, params, buffers = lanes.execution.stack(build_one, lanes.init_seeds("vae/init"))
         each = lanes.execution.each
@@ -183,10 +182,8 @@ class VAE(Generator):
         self._decode_each = each(self._decode, rare=True)
         self._bounds_each = each(self._bounds, in_dims=(0, 0, None, None, 0), rare=True)
         self._reconstruct_each = each(self._reconstruct, in_dims=(0, 0, None, None), rare=True)
-        progress = torch.zeros(len(lanes), dtype=torch.int64, device=lanes.execution.device)
         return {
-            "progress": progress,
-            "alive": torch.ones_like(progress, dtype=torch.bool),
+            **self.counters(),
             "params": {"net": params, "ema": {name: p.clone() for name, p in params.items()}},
             "buffers": buffers,
             "optimiser": adam_init(params, lanes=len(lanes)),
@@ -196,18 +193,18 @@ class VAE(Generator):
         """One chunk: U updates on B rows each."""
         lanes, config = self.lanes, self.lanes.config
         progress = int(state["progress"][0])
-        x, labels = self.real(progress, (UPDATES, config.batch))  # [K, U, B, *row], [K, U, B]
-        noise = lanes.noise("vae/noise", progress, (UPDATES, config.batch, config.latent_features))
-        keys = lanes.keys("vae/dropout", progress, UPDATES)
-        batches = {"x": self._scaled(x), "labels": labels, "noise": noise, "key": keys}
+        x, labels = self.real("vae/real", progress, (config.updates, config.batch))  # [K, U, B, *row], [K, U, B]
+        noise = lanes.noise("vae/noise", progress, (config.updates, config.batch, config.latent_features))
+        keys = lanes.keys("vae/dropout", progress, config.updates)
+        batches = {"x": x, "labels": labels, "noise": noise, "key": keys}
         totals: dict[str, Tensor] = {}
-        for u in range(UPDATES):
+        for u in range(config.updates):
             hp = self._hyperparameters(progress + u * config.batch)
             weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
             batch = {name: t[:, u] for name, t in batches.items()}
             new, metrics = self._update_each(weights, hp, state["alive"], batch)
             state.update(new)
-            totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+            totals = {name: totals.get(name, 0) + value / config.updates for name, value in metrics.items()}
         state["progress"] = state["progress"] + self.chunk
         return totals
 
@@ -217,7 +214,7 @@ class VAE(Generator):
         labels = self.labels(count).expand(len(z), -1)
         parts = zip(z.split(HELD_OUT, 1), labels.split(HELD_OUT, 1), strict=True)
         average = state["params"]["ema"], state["buffers"]
-        return self._unscaled(torch.cat([self._decode_each(*average, *part) for part in parts], 1))
+        return self.in_data_range(torch.cat([self._decode_each(*average, *part) for part in parts], 1))
 
     def evaluate(self, state: State) -> Metrics:
         """The scores of all generators, and of held-out rows, in nats a row: the bound and its parts."""
@@ -230,7 +227,7 @@ class VAE(Generator):
         """Samples, and held-out rows as they come back through the latent's mean."""
         one, (x, labels) = select(state, [lane]), (t[:SHOWN] for t in self._held)
         back = self._reconstruct_each(one["params"]["ema"], one["buffers"], x, labels)[0]
-        rows, real = (self._unscaled(t).cpu().numpy() for t in (back, x))
+        rows, real = (self.in_data_range(t).cpu().numpy() for t in (back, x))
         return {**super().media(state, lane), "reconstructions": self.picture(rows, real)}
 
     def network(self, state: State, lane: int) -> nn.Module:
@@ -308,12 +305,6 @@ class VAE(Generator):
         decay = 0.5 ** (config.batch / min(config.ema_half_life, 0.05 * seen + 1e-8))
         lr = cosine(self.hyper["lr"], seen / config.budget)
         return self.hyper | {"lr": lr, "ema": torch.full_like(lr, decay)}
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.card.kind == "points" else 2 * x - 1
-
-    def _unscaled(self, y: Tensor) -> Tensor:
-        return y if self.card.kind == "points" else (y + 1) / 2
 
     def _part(self, name: str, state: State, lane: int) -> nn.Module:
         fields = getattr(self.lanes.config, f"{name}_fields")

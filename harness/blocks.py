@@ -2,6 +2,7 @@
 starts.
 
     Net = encoder_config("mlp", {"cnn": {"hidden_features": 16}})
+    Made = block_config("generator", "mlp-generator", {})
 
     class MyConfig(LearnerConfig):
         net: Net = Field(default_factory=dict, validate_default=True, description="the network")
@@ -18,21 +19,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from nets.registry import Block, Role, blocks, build
 
-__all__ = ["block_config", "check_builds", "encoder_config", "encoders"]
+__all__ = ["block_config", "check_builds", "check_generates", "encoder_config"]
 
 
 @cache
 def _models(role: Role) -> dict[str, type[BaseModel]]:
+    """A configuration model for every registered block of a role, by kind."""
     return {kind: _model(block) for kind, block in blocks().items() if block.role == role}
 
 
-def encoders() -> dict[str, type[BaseModel]]:
-    """A configuration model for every registered encoder, by kind."""
-    return _models("encoder")
-
-
 def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
-    """`block_config` of an encoder."""
+    """The type of a configuration field that holds an encoder; see `block_config`."""
     return block_config("encoder", default, defaults)
 
 
@@ -40,7 +37,7 @@ def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, A
     """The type of a configuration field that holds a block: {"kind": ..., and that block's fields}.
 
     Args:
-        role: of the blocks that fit.
+        role: of the blocks to choose from.
         default: the kind where none is given.
         defaults: kind -> values that differ from the block's own defaults.
     """
@@ -69,6 +66,16 @@ def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         build(config.model_dump(), input_shape, output)
+
+
+def check_generates(config: Mapping[str, Any], in_features: int, out_shape: tuple[int, ...]) -> None:
+    """Builds a generator without memory.
+
+    Raises:
+        ValueError: the fields do not go together, or not with the data; says which.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        build(config, in_features, out_shape)
 
 
 def _model(block: Block) -> type[BaseModel]:
