@@ -54,7 +54,7 @@ class VAEConfig(GeneratorConfig):
     """An encoder, a decoder and the likelihood between them."""
 
     defaults: ClassVar = {
-        name: {"likelihood": "gaussian", "latent_features": 2} for name in data.names() if data.card(name).kind == "points"
+        name: {"likelihood": "gaussian", "latent_features": 2} for name in data.names("points")
     }
 
     encoder: EncoderNet = Field(
