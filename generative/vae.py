@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generative.generator import Generator, GeneratorConfig
+from generative.pictures import grid
 from harness import data
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Media, Metrics, State, select
@@ -228,7 +229,10 @@ class VAE(Generator):
         one, (x, labels) = select(state, [lane]), (t[:SHOWN] for t in self._held)
         back = self._reconstruct_each(one["params"]["ema"], one["buffers"], x, labels)[0]
         rows, real = (self.in_data_range(t).cpu().numpy() for t in (back, x))
-        return {**super().media(state, lane), "reconstructions": self.picture(rows, real)}
+        caption = f"{len(rows)} held-out rows as the average networks give them back, beside the rows themselves"
+        kind: Any = "points" if self.card.kind == "points" else "image"
+        drawn = (rows, real) if kind == "points" else (grid(rows), grid(real))
+        return {**super().media(state, lane), "reconstructions": Media(kind, *drawn, caption=caption)}
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The average decoder: latents [B, Z] to means of rows (images with pixels in [-1, 1])."""

@@ -20,7 +20,7 @@ def _start(seeds=(0,), dtype=torch.float64, **options):
 
 
 def _small(**options):
-    return {"images": 1600, "batch": 16, "samples": 50, "steps": 3, "net": {"hidden_features": 8}, **options}
+    return {"images": 1600, "batch": 16, "samples": 100, "steps": 3, "net": {"hidden_features": 8}, **options}
 
 
 def _gaussian_denoiser(x, level):
@@ -80,6 +80,8 @@ def test_the_learner_is_registered_and_its_configuration_checked():
         Diffusion.Config(data="ring-8", net={"kind": "unet"})
     with pytest.raises(ValueError, match="sides that are multiples of 16"):
         Diffusion.Config(data="digits", net={"kind": "unet", "factors": [1, 1, 1, 1, 1]})
+    with pytest.raises(ValueError, match=r"net\.classes: say conditional"):
+        Diffusion.Config(data="digits", net={"classes": 10})
     with pytest.raises(ValueError, match="sigma_max"):
         Diffusion.Config(sigma_min=1.0, sigma_max=0.5)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from generative.pictures import grid
 from generative.vae import VAE, active_units, bernoulli_nll, gaussian_kl, gaussian_nll, importance_bound
 from harness import data
 from harness.learner import Lanes, learner_class
@@ -26,7 +27,7 @@ def _start(seeds=(0,), dtype=torch.float64, **options):
 
 def _small(**options):
     nets = {name: {"hidden_features": 8, "depth": 1} for name in ("encoder", "decoder")}
-    return {"images": 1600, "batch": 16, "samples": 50, "latent_features": 3, **nets, **options}
+    return {"images": 1600, "batch": 16, "samples": 100, "latent_features": 3, **nets, **options}
 
 
 def test_divergence_equals_torchs():
@@ -80,6 +81,8 @@ def test_the_learner_is_registered_and_its_configuration_checked():
         VAE.Config(data="ring-8", likelihood="bernoulli")
     with pytest.raises(ValueError, match="decoder: 'dcgan-generator' makes images"):
         VAE.Config(data="ring-8", decoder={"kind": "dcgan-generator"})
+    with pytest.raises(ValueError, match=r"decoder\.classes: say conditional"):
+        VAE.Config(data="digits", decoder={"classes": 10})
     with pytest.raises(ValueError, match=r"encoder: .*images"):
         VAE.Config(data="ring-8", encoder={"kind": "cnn"})
 
@@ -121,8 +124,11 @@ def test_reconstructions_lie_beside_what_they_are_of():
     learner, state = _start(**_small(data="digits"))
     shown = learner.media(state, 0)["reconstructions"]
     assert shown.data.shape == shown.reference.shape
-    first = data.load("digits")["test"].x[0]
-    np.testing.assert_array_equal(shown.reference[: 8 * 4 : 4, : 8 * 4 : 4], np.round(255 * first))
+    np.testing.assert_array_equal(shown.reference, grid(data.load("digits")["test"].x[:64]))
+    assert not np.array_equal(shown.data, shown.reference)
+    learner, state = _start(**_small())
+    shown = learner.media(state, 0)["reconstructions"]
+    np.testing.assert_allclose(shown.reference, data.load("ring-8")["test"].x[:64])
 
 
 @pytest.mark.slow
