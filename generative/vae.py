@@ -167,6 +167,7 @@ class VAE(Generator):
     """K autoencoders, each trained on its own rows and noise."""
 
     Config = VAEConfig
+    latent = True
     net: Any  # an Autoencoder without weights
 
     def start(self, lanes: Lanes) -> State:
@@ -212,8 +213,11 @@ class VAE(Generator):
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Means of the likelihood for latents from the prior, in the data's own range, [K, N, *row]."""
         z = self.lanes.noise(f"vae/{purpose}", 0, (count, self.lanes.config.latent_features))
-        labels = self.labels(count).expand(len(z), -1)
-        parts = zip(z.split(HELD_OUT, 1), labels.split(HELD_OUT, 1), strict=True)
+        return self.made(state, z, self.labels(count))
+
+    def made(self, state: State, codes: Tensor, labels: Tensor) -> Tensor:
+        """Means of the likelihood for these codes."""
+        parts = zip(codes.split(HELD_OUT, 1), labels.expand(len(codes), -1).split(HELD_OUT, 1), strict=True)
         average = state["params"]["ema"], state["buffers"]
         return self.in_data_range(torch.cat([self._decode_each(*average, *part) for part in parts], 1))
 
