@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,23 @@ __all__ = ["Diffusion", "DiffusionConfig", "denoised", "heun", "loss_weight", "n
 SIGMA_DATA = 0.5  # of the scaled rows
 AT_ONCE = 500  # rows that are sampled together
 
+PICTURES: dict[str, Any] = {  # fields of which images have another default than points
+    "net": {"kind": "unet", "patch": 2},
+    "images": 128_000,
+    "batch": 64,
+    "lr": 1e-3,
+    "log_sigma_mean": -1.2,
+    "log_sigma_std": 1.2,
+    "steps": 12,
+    "evaluate_every": 64_000,  # to draw 2,000 images takes a minute
+}
+DIGITS: dict[str, Any] = {
+    "net": {"kind": "mlp-denoiser", "hidden_features": 256},
+    "images": 256_000,
+    "batch": 128,
+    "lr": 2e-3,
+}
+
 if TYPE_CHECKING:
     Net = Any
 else:
@@ -47,12 +64,18 @@ else:
 class DiffusionConfig(GeneratorConfig):
     """A denoiser and its sampler."""
 
+    defaults: ClassVar = {
+        **dict.fromkeys(data.names("images"), PICTURES),
+        "stacked-digits": {**PICTURES, "net": {"kind": "unet"}},
+        "digits": {**PICTURES, **DIGITS},
+    }
+
     net: Net = Field(
         default_factory=dict, validate_default=True, description="the network: a denoiser's kind and its fields"
     )
-    lr: PerLaneFloat = Field(2e-3, ge=0, description="learning rate at its peak; it falls to 0 along a cosine")
-    log_sigma_mean: PerLaneFloat = Field(-1.2, description="mean of ln(sigma), the noise's level in training")
-    log_sigma_std: PerLaneFloat = Field(1.2, gt=0, description="standard deviation of ln(sigma) in training")
+    lr: PerLaneFloat = Field(5e-3, ge=0, description="learning rate at its peak; it falls to 0 along a cosine")
+    log_sigma_mean: PerLaneFloat = Field(-2.5, description="mean of ln(sigma), the noise's level in training")
+    log_sigma_std: PerLaneFloat = Field(1.5, gt=0, description="standard deviation of ln(sigma) in training")
     ema_half_life: float = Field(
         20_000, gt=0, description="images after which the average network has forgotten half of a former one"
     )

@@ -43,19 +43,35 @@ DRAWS = 16  # of the importance-weighted bound
 SHRINK = 1 - 1e-4  # keeps Bernoulli's logits within 10
 PERCEPTRONS = {"mlp", "residual-mlp", "mlp-generator"}  # what gains from lanes on a CPU
 
+PICTURES: dict[str, Any] = {  # fields of which images have another default than points
+    "encoder": {"kind": "dcgan", "hidden_features": 32},
+    "decoder": {"kind": "dcgan-generator", "hidden_features": 32},
+    "latent_features": 32,
+    "likelihood": "bernoulli",
+    "lr": 1e-3,
+}
+TINY: dict[str, Any] = {  # and those of 8 x 8 pixels yet another
+    "encoder": {"kind": "mlp", "hidden_features": 256, "depth": 2},
+    "decoder": {"kind": "mlp-generator", "hidden_features": 256, "depth": 2},
+    "latent_features": 16,
+    "lr": 2e-3,
+}
+WIDE = {"hidden_features": 64, "depth": 3, "activation": "silu"}
+
 if TYPE_CHECKING:
     EncoderNet = Any
     DecoderNet = Any
 else:
-    EncoderNet = block_config("encoder", "mlp", {"mlp": {"hidden_features": 256}})
-    DecoderNet = block_config("generator", "mlp-generator", {"mlp-generator": {"hidden_features": 256, "depth": 2}})
+    EncoderNet = block_config("encoder", "mlp", {"mlp": WIDE})
+    DecoderNet = block_config("generator", "mlp-generator", {"mlp-generator": WIDE})
 
 
 class VAEConfig(GeneratorConfig):
     """An encoder, a decoder and the likelihood between them."""
 
     defaults: ClassVar = {
-        name: {"likelihood": "gaussian", "latent_features": 2} for name in data.names("points")
+        **dict.fromkeys(data.names("images"), PICTURES),
+        **{name: {**PICTURES, **TINY} for name in ("digits", "stacked-digits")},
     }
 
     encoder: EncoderNet = Field(
@@ -64,12 +80,12 @@ class VAEConfig(GeneratorConfig):
     decoder: DecoderNet = Field(
         default_factory=dict, validate_default=True, description="latents to rows: a generator's kind and its fields"
     )
-    latent_features: int = Field(32, ge=1, description="width of the latent")
+    latent_features: int = Field(2, ge=1, description="width of the latent")
     likelihood: Literal["bernoulli", "gaussian"] = Field(
-        "bernoulli", description="of a feature, given the latent; a Gaussian's standard deviation is learned"
+        "gaussian", description="of a feature, given the latent; a Gaussian's standard deviation is learned"
     )
     beta: PerLaneFloat = Field(1.0, ge=0, description="weight of the KL divergence; 1 gives the bound itself")
-    lr: PerLaneFloat = Field(2e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
+    lr: PerLaneFloat = Field(4e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
     ema_half_life: float = Field(
         20_000, gt=0, description="images after which the average networks have forgotten half of former ones"
     )
