@@ -84,7 +84,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     ),
     "diffusion digits": (
         {"data": "digits", "images": 480, "batch": 4, "samples": 100, "steps": 2, "conditional": True, "guidance": 2,
-         "net": {"kind": "unet", "hidden_features": 2, "factors": [1], "patch": 2, "dropout": 0.2}},
+         "net": {"kind": "mlp-denoiser", **SMALL}},
         ("lr",),
         2,
     ),
