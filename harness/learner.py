@@ -216,6 +216,13 @@ class Learner:
         """Optional: things to look at, by name."""
         return {}
 
+    def frames(self, state: State) -> dict[str, Sequence[np.ndarray]]:
+        """Optional: at every evaluation one picture a lane, by name: a video over training each.
+
+        Pictures are uint8 [H, W] or [H, W, 3]. Draw them from fixed noise, so that what moves is what was learnt.
+        """
+        return {}
+
     def close(self) -> None:
         """The worker lets go of the cohort: environments and threads of one's own end here."""
 
