@@ -254,7 +254,7 @@ def test_modes_agree(name, mode):
 def test_results_have_the_promised_form(name):
     learner, state, metrics = trained(name, chunks=1)
     scores = learner.evaluate(state)
-    assert learner.score.name in scores
+    assert learner.score_of(learner.lanes.config).name in scores
     assert int(state["progress"][0]) == learner.chunk
     assert state["progress"].dtype == torch.int64
     assert all(m.shape == (len(SEEDS),) for m in metrics.values())
