@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Literal
 
-from harness.data import digits, oracle, ring
+from harness.data import digits, ring
 from harness.data.digits import DataError
 
 __all__ = ["Card", "DataError", "card", "names"]
@@ -23,7 +23,7 @@ class Card:
 
     Attributes:
         name: as experiment files write it.
-        kind: "images", "points" or "tokens".
+        kind: "images" or "points".
         source: where the data comes from, for people.
         licence: under which it may be used.
         sha256: of the content (files) or of the definition (procedural sets); part of a trial's identity.
@@ -33,7 +33,7 @@ class Card:
     """
 
     name: str
-    kind: Literal["images", "points", "tokens"]
+    kind: Literal["images", "points"]
     source: str
     licence: str
     sha256: str
@@ -69,23 +69,7 @@ def _ring() -> Card:
     )
 
 
-def _oracle(vocabulary: int) -> Card:
-    definition = oracle.DEFINITION.format(vocabulary=vocabulary)
-    return Card(
-        name=f"oracle-{vocabulary}",
-        kind="tokens",
-        source=definition,
-        licence="none needed: computed",
-        sha256=hashlib.sha256(definition.encode()).hexdigest(),
-        shape=(oracle.LENGTH,),
-        classes=vocabulary,
-        rows=oracle.ROWS,
-    )
-
-
-_CARDS: dict[str, Callable[[], Card]] = {"digits": _digits, "ring-8": _ring} | {
-    f"oracle-{size}": partial(_oracle, size) for size in (500, 5000)
-}
+_CARDS: dict[str, Callable[[], Card]] = {"digits": _digits, "ring-8": _ring}
 
 
 def names() -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
-from harness.data import digits, oracle, ring
+from harness.data import digits, ring
 from harness.data.cards import card
 from harness.data.digits import Rows
 
 __all__ = ["load"]
 
-_READERS = {"digits": digits.read, "ring-8": ring.read} | {
-    f"oracle-{size}": partial(oracle.read, size) for size in (500, 5000)
-}
+_READERS = {"digits": digits.read, "ring-8": ring.read}
 
 
 @cache
