@@ -11,6 +11,8 @@ Legend: N texts, T tokens of a text, V tokens of the vocabulary, W = T - n + 1 n
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -56,11 +58,9 @@ def jensen_shannon(grams: Tensor, reference: Tensor) -> Tensor:
     Two samples of one language differ too; compare with what held-out text gives.
     """
     codes, place = torch.unique(torch.cat([grams.flatten(), reference.flatten()]), return_inverse=True)
-    p, q = (
-        torch.bincount(part, minlength=len(codes)).double() / len(part) for part in place.split([grams.numel(), reference.numel()])
-    )
-    middle = (p + q) / 2
-    return sum((torch.xlogy(part, part) - torch.xlogy(part, middle)).sum() for part in (p, q)) / (2 * torch.log(torch.tensor(2.0)))
+    places = place.split([grams.numel(), reference.numel()])
+    pq = torch.stack([torch.bincount(part, minlength=len(codes)).double() / len(part) for part in places])
+    return (torch.xlogy(pq, pq) - torch.xlogy(pq, pq.mean(0))).sum() / (2 * math.log(2))
 
 
 def scores(tokens: Tensor, reference: Tensor, vocabulary: int) -> dict[str, Tensor]:

@@ -7,17 +7,18 @@ needed: cards are made without it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness import randomness
-from harness.data.digits import Rows
+from harness.data.cards import Card, DataSet, Rows, cut, digest
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DEFINITION", "LENGTH", "ROWS", "network", "read"]
+__all__ = ["LENGTH", "SETS", "network"]
 
 LENGTH = 20
 FEATURES = 32  # of a token's vector and of the state
@@ -46,7 +47,7 @@ def network(vocabulary: int) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def read(vocabulary: int) -> dict[str, Rows]:
+def _read(vocabulary: int) -> dict[str, Rows]:
     """The splits: tokens int64 [N, 20]; there are no labels, y is 0."""
     import torch
 
@@ -64,8 +65,25 @@ def read(vocabulary: int) -> dict[str, Rows]:
         sample(step, None, start, LENGTH, torch.tensor(rng.random((CHUNK, LENGTH)))).numpy()
         for _ in range(sum(ROWS.values()) // CHUNK)
     ]
-    tokens, stops = np.concatenate(chunks), np.cumsum(list(ROWS.values()))
-    return {
-        name: Rows(tokens[stop - size : stop].copy(), np.zeros(size, dtype=np.int64))
-        for (name, size), stop in zip(ROWS.items(), stops, strict=True)
-    }
+    tokens = np.concatenate(chunks)
+    return cut(tokens, np.zeros(len(tokens), dtype=np.int64), ROWS)
+
+
+def _set(vocabulary: int) -> DataSet:
+    definition = DEFINITION.format(vocabulary=vocabulary)
+    return DataSet(
+        Card(
+            name=f"oracle-{vocabulary}",
+            kind="tokens",
+            source=definition,
+            licence="none needed: computed",
+            sha256=digest(definition),
+            shape=(LENGTH,),
+            classes=vocabulary,
+            rows=ROWS,
+        ),
+        read=partial(_read, vocabulary),
+    )
+
+
+SETS = {f"oracle-{vocabulary}": _set(vocabulary) for vocabulary in (500, 5_000)}
