@@ -220,7 +220,7 @@ class TextGenerator(Learner):
         """Texts for people, str [N]."""
         if self._truth is not None:
             return np.array([" ".join(map(str, row)) for row in tokens])
-        return np.array([data.spell(self.lanes.config.data, row) for row in tokens])
+        return np.array([data.spelled(self.lanes.config.data, row) for row in tokens])
 
 
 def _point(found: Mapping[str, Tensor]) -> list[float]:
