@@ -33,7 +33,7 @@ from nets.registry import build
 
 __all__ = ["CLIP", "UPDATES", "JudgedConfig", "TextConfig", "TextGenerator", "before", "next_token", "nll"]
 
-UPDATES = 10  # of one chunk
+UPDATES = 5  # of one chunk
 CLIP = 5.0  # of the gradient's norm, as SeqGAN
 SHOWN = 24  # texts of a picture
 
@@ -64,7 +64,9 @@ def next_token(net: nn.Module, params: Any, token: Tensor, state: Any) -> tuple[
 class TextConfig(LearnerConfig):
     """An LSTM that writes texts of one length."""
 
-    data: Literal["oracle-500", "oracle-5000", "shakespeare"] = Field("oracle-500", description="data set")
+    data: Literal["oracle-tiny", "oracle-500", "oracle-5000", "shakespeare"] = Field(
+        "oracle-500", description="data set"
+    )
     batch: int = Field(64, ge=1, description="texts of one update")
     embedding_features: int = Field(32, ge=1, description="width of a token's vector in the writer")
     hidden_features: int = Field(32, ge=1, description="width of the writer's state")
@@ -99,7 +101,7 @@ class TextConfig(LearnerConfig):
     @property
     def seconds_per_progress(self) -> float:
         """An update of likelihood with default sizes, measured on one core of a 2-core machine."""
-        return {"oracle-500": 0.02, "oracle-5000": 0.15, "shakespeare": 0.02}[self.data]
+        return {"oracle-tiny": 0.005, "oracle-500": 0.02, "oracle-5000": 0.15, "shakespeare": 0.02}[self.data]
 
 
 class JudgedConfig(TextConfig):

@@ -26,7 +26,7 @@ __all__ = ["TextMLE", "TextMLEConfig", "likelihood_step"]
 class TextMLEConfig(TextConfig):
     """A writer that learns by likelihood alone."""
 
-    updates: int = Field(8000, ge=1, description="updates (rounded up to whole chunks of 10)")
+    updates: int = Field(8000, ge=1, description="updates (rounded up to whole chunks of 5)")
 
     @property
     def updates_in_all(self) -> int:

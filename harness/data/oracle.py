@@ -1,4 +1,4 @@
-"""The oracle's language: texts of 20 tokens from an LSTM with standard normal weights (Yu et al. 2017, SeqGAN).
+"""The oracle's language: texts of one length from an LSTM with standard normal weights (Yu et al. 2017, SeqGAN).
 
 Nobody needs to judge such a text: the oracle itself knows how likely it is. The weights and the draws are Philox
 numbers of a fixed seed (harness.randomness), so every machine has the same oracle. torch is imported where it is
@@ -18,16 +18,15 @@ from harness.data.cards import Card, DataSet, Rows, cut, digest
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LENGTH", "SETS", "network"]
+__all__ = ["SETS", "network"]
 
-LENGTH = 20
 FEATURES = 32  # of a token's vector and of the state
 ROWS = {"train": 10_000, "validation": 2_000, "test": 2_000}
 SEED = 0
 CHUNK = 1_000_000  # logits at a time: few enough to stay in the cache
 DEFINITION = (
-    "{vocabulary} tokens, texts of 20 from an LSTM (embedding 32, hidden 32; all weights and its biases N(0, 1), the"
-    " second bias 0) that starts with token 0; Philox seed 0, purposes oracle/weights, oracle/draws; version 1"
+    "{vocabulary} tokens, texts of {length} from an LSTM (embedding 32, hidden 32; all weights and its biases N(0, 1),"
+    " the second bias 0) that starts with token 0; Philox seed 0, purposes oracle/weights, oracle/draws; version 1"
 )
 
 
@@ -39,7 +38,7 @@ def network(vocabulary: int) -> nn.Module:
 
     fields = {"embedding_features": FEATURES, "hidden_features": FEATURES}
     with torch.device("meta"):
-        net = build({"kind": "lstm-language", **fields}, (LENGTH,), vocabulary)
+        net = build({"kind": "lstm-language", **fields}, (1,), vocabulary)
     rng = randomness.generator(SEED, "oracle/weights")
     weights = {name: torch.tensor(rng.standard_normal(p.shape, "float32")) for name, p in net.state_dict().items()}
     weights["layers.bias_hh_l0"].zero_()  # torch's LSTM has two biases where one does
@@ -47,17 +46,17 @@ def network(vocabulary: int) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def _read(vocabulary: int) -> dict[str, Rows]:
-    """The splits: tokens int64 [N, 20]; there are no labels, y is 0."""
+def _read(vocabulary: int, length: int) -> dict[str, Rows]:
+    """The splits: tokens int64 [N, T]; there are no labels, y is 0."""
     rng = randomness.generator(SEED, "oracle/draws")
-    net, count = network(vocabulary), sum(ROWS.values())
-    chunk = CHUNK // vocabulary
-    chunks = [_written(net, rng.random((chunk, LENGTH), "float32")) for _ in range(count // chunk)]
-    return cut(np.concatenate(chunks), np.zeros(count, dtype=np.int64), ROWS)
+    net, count, chunk = network(vocabulary), sum(ROWS.values()), max(CHUNK // vocabulary, 1)
+    u = rng.random((count, length), "float32")
+    tokens = np.concatenate([_written(net, u[first : first + chunk]) for first in range(0, count, chunk)])
+    return cut(tokens, np.zeros(count, dtype=np.int64), ROWS)
 
 
 def _written(net: nn.Module, u: np.ndarray) -> np.ndarray:
-    """Texts int64 [N, 20] from uniform numbers [N, 20].
+    """Texts int64 [N, T] from uniform numbers [N, T].
 
     As `nets.decoding.sample`, but by bisection, which vmap does not know: a third of the time with 5,000 tokens.
     """
@@ -74,21 +73,24 @@ def _written(net: nn.Module, u: np.ndarray) -> np.ndarray:
     return torch.stack(tokens, 1).numpy()
 
 
-def _set(vocabulary: int) -> DataSet:
-    definition = DEFINITION.format(vocabulary=vocabulary)
+def _set(name: str, vocabulary: int, length: int) -> DataSet:
+    definition = DEFINITION.format(vocabulary=vocabulary, length=length)
     return DataSet(
         Card(
-            name=f"oracle-{vocabulary}",
+            name=name,
             kind="tokens",
             source=definition,
             licence="none needed: computed",
             sha256=digest(definition),
-            shape=(LENGTH,),
+            shape=(length,),
             classes=vocabulary,
             rows=ROWS,
         ),
-        read=partial(_read, vocabulary),
+        read=partial(_read, vocabulary, length),
     )
 
 
-SETS = {f"oracle-{vocabulary}": _set(vocabulary) for vocabulary in (500, 5_000)}
+SETS = {
+    name: _set(name, vocabulary, length)
+    for name, vocabulary, length in (("oracle-tiny", 20, 6), ("oracle-500", 500, 20), ("oracle-5000", 5_000, 20))
+}

@@ -26,7 +26,7 @@ OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "
 # the replay is full within three chunks
 CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch": 8, "buffer_size": 40,
               "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
-TEXT = {"data": "oracle-500", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
+TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
         "temperatures": [0.8, 1.0]}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
@@ -62,14 +62,14 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
     "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
-    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 2),
+    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
     "text-gan": (
-        {**TEXT, "pretrain": 10, "pretrain_judge": 10, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
+        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
          "judge_features": 4, "windows": [2, 3]},
-        ("lr", "lr_g", "lr_d"), 3,
+        ("lr", "lr_g", "lr_d"), 4,
     ),
     "text-gumbel": (
-        {**TEXT, "pretrain": 10, "rounds": 20, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
+        {**TEXT, "pretrain": 5, "rounds": 15, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 4,
     ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests

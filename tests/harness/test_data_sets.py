@@ -112,8 +112,8 @@ def test_marks_of_markdown_are_left_out():
 
 
 def test_the_oracle_has_no_token_stream():
-    with pytest.raises(data.DataError, match="'oracle-500' has no token stream"):
-        data.tokens("oracle-500")
+    with pytest.raises(data.DataError, match="'oracle-tiny' has no token stream"):
+        data.tokens("oracle-tiny")
 
 
 @pytest.fixture
