@@ -36,8 +36,10 @@ def lines_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, Any]
         metrics: likewise.
     """
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    columns = ["trial", "progress", "eval/nll_test"]  # there before the first boundary too
+    evaluations = metrics.reindex(columns=[*columns, *metrics.columns.difference(columns)]).dropna(subset=columns)
     for identity, row in trials.iterrows():
-        evaluated = metrics[(metrics["trial"] == identity) & metrics["eval/nll_test"].notna()] if len(metrics) else metrics
+        evaluated = evaluations[evaluations["trial"] == identity]
         moments = {"end": evaluated.tail(1) if row["state"] == "done" else evaluated.head(0)}
         start = row.get("config.pretrain", math.nan)
         if not math.isnan(start):
