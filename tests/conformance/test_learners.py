@@ -17,6 +17,7 @@ from harness.learner import Lanes, learner_class, select
 from nets.lanes import Execution, has_compiler, reset_compiler
 
 SMALL = {"hidden_features": 8, "depth": 2}
+PERCEPTRONS = {"generator": {"kind": "mlp-generator", **SMALL}, "net": {"kind": "mlp", **SMALL}}
 NARROW = {"kind": "mlp", "hidden_features": [8, 8]}
 AGENT = {"steps": 2048, "net": NARROW, "eval_episodes": 4, "eval_sampled_episodes": 2}
 LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
@@ -60,8 +61,35 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
-    "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
-    "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
+    "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
+    "gan digits": (
+        {"data": "digits", "images": 8000, "batch": 8, **PERCEPTRONS, "augment": ["cutout"]}, ("lr_g", "lr_d"), 2,
+    ),
+    "gan conditional": (
+        {"data": "digits", "images": 4000, "batch": 4, "loss": "hinge", "penalty": "r1", "penalty_every": 4,
+         "d_steps": 2, "conditional": True, "generator": {"kind": "sngan-generator", "hidden_features": 2},
+         "net": {"kind": "sngan", "hidden_features": 2, "depth": 0}},
+        ("lr_g", "lr_d"),
+        2,
+    ),
+    "vae ring-8": (
+        {"images": 4000, "batch": 16, "samples": 200, "encoder": {**SMALL}, "decoder": {**SMALL}}, ("lr",), 2,
+    ),
+    "vae digits": (
+        {"data": "digits", "images": 2000, "batch": 8, "samples": 100, "latent_features": 4, "conditional": True,
+         "encoder": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, "decoder": {**SMALL}},
+        ("lr",),
+        2,
+    ),
+    "diffusion ring-8": (
+        {"images": 4000, "batch": 16, "samples": 200, "steps": 4, "net": {**SMALL}}, ("lr",), 2,
+    ),
+    "diffusion digits": (
+        {"data": "digits", "images": 1200, "batch": 4, "samples": 100, "steps": 2, "conditional": True, "guidance": 2,
+         "net": {"kind": "unet", "hidden_features": 2, "factors": [1], "patch": 2, "dropout": 0.2}},
+        ("lr",),
+        2,
+    ),
     "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
     "text-gan": (
         {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
