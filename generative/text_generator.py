@@ -31,11 +31,17 @@ from nets.decoding import sample
 from nets.lanes import Work, call, module_of
 from nets.registry import build
 
-__all__ = ["CLIP", "UPDATES", "JudgedConfig", "TextConfig", "TextGenerator", "before", "next_token", "nll"]
+__all__ = ["CLIP", "UPDATES", "JudgedConfig", "TextConfig", "TextGenerator", "before", "next_token", "nll", "spread"]
 
 UPDATES = 5  # of one chunk
 CLIP = 5.0  # of the gradient's norm, as SeqGAN
+HELD_OUT = 2000  # texts at most that writers are compared with
 SHOWN = 24  # texts of a picture
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows, evenly from first to last: stored texts stand play by play."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
 def before(tokens: Tensor) -> Tensor:
@@ -147,7 +153,7 @@ class TextGenerator(Learner):
         self.card, rows = data.card(config.data), data.load(config.data)
         (self.length,), self.vocabulary = self.card.shape, self.card.classes
         self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
-        self._held = torch.as_tensor(rows["test"].x.copy())
+        self._held = torch.as_tensor(spread(rows["test"].x, HELD_OUT))
         self._truth = oracle.network(self.vocabulary) if config.data.startswith("oracle") else None
         self._nll_each = lanes.execution.each(
             lambda params, tokens: nll(self.net, params, tokens).mean(), in_dims=(0, None), rare=True
@@ -184,8 +190,8 @@ class TextGenerator(Learner):
         """Likelihood of held-out texts, and what written ones are worth at every temperature; [K].
 
         "nll_test": nats a token. At temperature 1, and with "@0.8" behind the name at others: "nll_oracle", nats a
-        token that the oracle gives the texts (where there is one), and `generative.text_metrics.scores` against as
-        many held-out texts.
+        token that the oracle gives the texts (where there is one), and `generative.text_metrics.scores` against
+        held-out texts.
         """
         found = {"nll_test": self._nll_each(state["params"]["g"], self._held.to(state["progress"].device))}
         u = self._uniform()
@@ -200,12 +206,12 @@ class TextGenerator(Learner):
         one, u = select(state, [lane])["params"]["g"], self._uniform()[lane : lane + 1]
         texts = self._sweep[1.0](one, u[:, :SHOWN])[0].cpu().numpy()
         curve = np.array([_point(self._judged(write(one, u)[0].cpu())) for write in self._sweep.values()])
-        kept = data.load(self.lanes.config.data)["validation"].x[: self.lanes.config.samples]
-        real = np.array([_point(self._judged(torch.as_tensor(kept.copy())))])
+        kept = spread(data.load(self.lanes.config.data)["validation"].x, self.lanes.config.samples)
+        real = np.array([_point(self._judged(torch.as_tensor(kept)))])
         swept = ", ".join(f"{t:g}" for t in self._sweep)
         about = f"up: 4-grams that stand in held-out text; right: distinct 4-grams; temperatures {swept}, left to right"
         return {
-            "texts": Media("text", self._spelled(texts), self._spelled(kept[:SHOWN]), caption=f"{SHOWN} texts"),
+            "texts": Media("text", self._spelled(texts), self._spelled(spread(kept, SHOWN)), caption=f"{SHOWN} texts"),
             "quality-diversity": Media("points", curve, real, caption=about),
         }
 
@@ -213,7 +219,7 @@ class TextGenerator(Learner):
         return self.lanes.noise("text/evaluate", 0, (self.lanes.config.samples, self.length), "uniform")
 
     def _judged(self, tokens: Tensor) -> Mapping[str, Tensor]:
-        found = scores(tokens, self._held[: len(tokens)], self.vocabulary)
+        found = scores(tokens, self._held, self.vocabulary)
         if self._truth is not None:
             found["nll_oracle"] = nll(self._truth, dict(self._truth.state_dict()), tokens).mean().double()
         return found

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from generative.text_gan import TextGAN, TextGANConfig, advantages, rollouts
-from generative.text_generator import before, nll
+from generative.text_generator import before, nll, spread
 from generative.text_gumbel import TextGumbelConfig, straight_through, write_softly
 from generative.text_mle import TextMLE, TextMLEConfig
 from harness import data
 from harness.data import oracle
-from harness.learner import Lanes
+from harness.experiment import load_experiment
+from harness.learner import BUILTIN, Lanes
 from nets.lanes import Execution
 from nets.registry import build
 
 V, T, B, R = 7, 5, 3, 2
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +161,11 @@ def test_likelihood_learns():
     assert after["nll_oracle@0.6"].item() < after["nll_oracle"].item() < before_training["nll_oracle"].item()
 
 
+def test_held_out_texts_are_spread_over_all_that_are_stored():
+    assert spread(np.arange(101), 5).tolist() == [0, 25, 50, 75, 100]
+    assert spread(np.arange(3), 5).tolist() == [0, 1, 2]
+
+
 def test_phases_of_a_gan_follow_one_another():
     config = TextGANConfig(data="oracle-tiny", pretrain=5, pretrain_judge=5, rounds=5, batch=4, rollouts=1,
                            judge_updates=1, samples=10)  # fmt: skip
@@ -166,6 +176,15 @@ def test_phases_of_a_gan_follow_one_another():
     assert seen[1] == {"d_loss", "d_accuracy"}
     assert seen[2] == {"d_loss", "d_accuracy", "verdict", "advantage", "g_norm"}
     assert config.budget == 15
+
+
+def test_the_page_about_text_is_sound(tmp_path):
+    page = (PROJECT / "docs" / "text.md").read_text()
+    (code,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.S | re.M)
+    (tmp_path / "e.yaml").write_text(code)
+    named = {trial.learner for trial in load_experiment(tmp_path / "e.yaml").trials}
+    assert named == {name for name in BUILTIN if name.startswith("text-")}
+    assert all((PROJECT / "docs" / link).exists() for link in re.findall(r"\]\((?!http)([^)#]+)\)", page))
 
 
 @pytest.mark.parametrize(
