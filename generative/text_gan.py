@@ -97,7 +97,7 @@ def rollouts(step: Step, y: Tensor, u: Tensor) -> Tensor:
 def advantages(begun: Tensor, whole: Tensor, lam: Any) -> Tensor:
     """What every token adds to the expected verdict: A [T, B], by `nets.returns.gae` without discount.
 
-    The value before the first token is the batch's mean verdict.
+    The value before the first token is the batch's mean verdict, a text's own among them: biased by 1 / B.
 
     Args:
         begun: values of y_1..t for t = 1 .. T - 1, [T - 1, B].
@@ -137,7 +137,7 @@ class TextGAN(TextGenerator):
         progress = progress_of(state)
         ends = (config.pretrain, config.pretrain + config.pretrain_judge)
         phase = sum(progress >= end for end in ends)
-        numbers: Callable[[int], Any] = (self._texts, self._trials_numbers, self._rounds_numbers)[phase]
+        numbers: Callable[[int], Any] = (self._texts, self._judges_numbers, self._rounds_numbers)[phase]
         totals: dict[str, Tensor] = {}
         for u in range(UPDATES):
             weights = {name: state[name] for name in ("params", "optimiser")}
@@ -212,7 +212,7 @@ class TextGAN(TextGenerator):
     def _texts(self, progress: int) -> Tensor:
         return self.real("text/likelihood", progress, (self.lanes.config.batch,))
 
-    def _trials_numbers(self, progress: int, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def _judges_numbers(self, progress: int, count: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """For one update of the judge, or for `count` of them: real texts, noise for written ones, dropout's key."""
         lead, batch = () if count is None else (count,), self.lanes.config.batch
         keys = self.lanes.keys("text/dropout", progress, count or 1)
@@ -227,4 +227,4 @@ class TextGAN(TextGenerator):
         c, steps = self.lanes.config, self.length - 1
         u = self.lanes.noise("text/write", progress, (c.batch, self.length), "uniform")
         u_on = self.lanes.noise("text/rollouts", progress, (steps, steps, c.rollouts, c.batch), "uniform")
-        return (u, u_on), self._trials_numbers(progress, c.judge_updates)
+        return (u, u_on), self._judges_numbers(progress, c.judge_updates)
