@@ -54,6 +54,7 @@ BUILTIN: dict[str, str] = {
     "text-gumbel": "generative.text_gumbel:TextGumbel",
     "text-mle": "generative.text_mle:TextMLE",
     "classifier": "supervised.classifier:Classifier",
+    "finetune": "supervised.finetune:Finetune",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",
 }
