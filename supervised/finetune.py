@@ -1,8 +1,8 @@
 """A pretrained network on a new task, in seven ways that one grid compares: `learner: finetune`.
 
-Papers: Devlin et al. 2019 (all weights), Howard & Ruder 2018 (rates by layer, gradual unfreezing), Hu et al. 2021 (LoRA),
-Dettmers et al. 2023 (adapters in every linear layer). The task follows from the data: texts with classes, the next token
-of a text, images with classes.
+Papers: Devlin et al. 2019 (all weights), Howard & Ruder 2018 (rates by layer, gradual unfreezing), Hu et al. 2021
+(LoRA), Dettmers et al. 2023 (adapters in every linear layer). The task follows from the data: texts with classes, the
+next token of a text, images with classes.
 
     full       all weights are trained             layerwise  the same, slower the nearer a layer is to the input
     head       the trunk stays as it was read      gradual    one layer more, from the head down, every few updates
@@ -21,15 +21,13 @@ Legend: N rows of a split, B rows of a batch, T tokens, C classes.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,102 +35,20 @@ from torch.nn import functional
 from harness import data
 from harness.learner import LaneError, Lanes, Learner, Media, Metrics, State
 from harness.randomness import derive_seed, generator
-from harness.spec import LearnerConfig, Score
+from harness.spec import Score
 from nets import lora
 from nets.schedules import linear, warmup
 from nets.transfer import freeze, layers, unfreeze, unfreeze_top
 from supervised import finetune_rows
-from supervised.finetune_models import GET, find
-from supervised.finetune_nets import ENDED, build, tokenizer
+from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig
+from supervised.finetune_models import find
+from supervised.finetune_nets import build, tokenizer
 from supervised.finetune_rows import Split
 
 __all__ = ["Finetune", "FinetuneConfig", "prepare", "rated"]
 
-TASKS = {"pairs": "texts", "tokens": "language", "images": "images"}  # by the kind of data
-FROZEN = ("head", "random")  # the trunk is never trained
-RANDOM = ("scratch", "random")  # the trunk's own weights are not read
-RATES = {"full": 1e-4, "layerwise": 2e-4, "gradual": 1e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}
 SHOWN = 8  # mistakes
 CONTINUED = 24  # tokens of a continuation
-
-Way = Literal["full", "head", "layerwise", "gradual", "lora", "scratch", "random"]
-
-
-class FinetuneConfig(LearnerConfig):
-    """A pretrained network on a new task."""
-
-    model: str = Field(
-        "minilm",
-        description="minilm, smollm2, efficientnet-lite0, a folder as Hugging Face lays it out, or a package that ships"
-        " one",
-    )
-    weights: str = Field(
-        default_factory=lambda given: find(given["model"]).sha256 if "model" in given else "",
-        description="sha256 of the model's weights; filled in, and refused where the files are others",
-    )
-    data: str = Field("drug-reviews", description="data set: texts with classes, text, or images")
-    way: Way = Field("full", description="what is trained: see the learner's heading")
-    updates: int = Field(96, ge=1, description="steps of the optimiser")
-    batch: int = Field(16, ge=1, description="rows of one update")
-    lr: float = Field(
-        default_factory=lambda given: RATES.get(given.get("way", ""), 0.0),
-        ge=0,
-        description="peak learning rate of the trunk; where it is not given, one that suits the way",
-    )
-    head_lr: float = Field(1e-3, ge=0, description="peak learning rate of a new head")
-    warm_up: float = Field(0.1, ge=0, lt=1, description="share of the updates in which rates rise; then they fall to 0")
-    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay (AdamW)")
-    clip: float = Field(1.0, gt=0, description="largest norm of all gradients together")
-    rate_decay: float = Field(
-        0.8, gt=0, le=1, description="layerwise: a layer's rate as a share of that of the layer after it"
-    )
-    unfreeze_every: int = Field(8, ge=1, description="gradual: updates until one layer more is trained")
-    rank: int = Field(8, ge=1, description="lora: width of the adapters")
-    alpha: float = Field(16.0, gt=0, description="lora: strength of the adapters; it is divided by the rank")
-    adapt: tuple[str, ...] = Field(("trunk",), description="lora: layers with adapters, by path or wildcard")
-    length: int = Field(64, ge=2, description="tokens of one row; longer texts are cut")
-    side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
-    train_rows: int = Field(0, ge=0, description="training rows that are used, the first ones; 0 uses all")
-    held_rows: int = Field(0, ge=0, description="validation and test rows that are used of each; 0 uses all")
-
-    @property
-    def task(self) -> str:
-        """What the data asks for: "texts", "language" or "images"."""
-        return TASKS[data.card(self.data).kind]
-
-    @property
-    def budget(self) -> int:
-        """Rows to train on."""
-        return self.updates * self.batch
-
-    @property
-    def data_sets(self) -> tuple[str, ...]:
-        """The data set."""
-        return (self.data,)
-
-    @property
-    def seconds_per_progress(self) -> float:
-        """Measured for MiniLM, rows of 64 tokens, all weights; in proportion for others."""
-        return 1e-3 * self.length if self.way not in FROZEN else 1e-3
-
-    @model_validator(mode="after")
-    def _suits(self) -> FinetuneConfig:
-        card = data.card(self.data)
-        if TASKS.get(card.kind) is None or (card.kind == "pairs" and card.classes < 2):
-            raise ValueError(f"data: '{self.data}' is neither text, nor texts with classes, nor images")
-        source = find(self.model)
-        if self.weights != source.sha256:
-            raise ValueError(f"weights: {source.path} has sha256 {source.sha256}; leave the field out to take these")
-        if (source.kind == "efficientnet") != (self.task == "images") and source.kind != "folder":
-            raise ValueError(f"model: '{self.model}' does not read the {card.kind} of '{self.data}'")
-        if self.task == "language" and self.way in FROZEN:
-            raise ValueError(f"way: a language model keeps its head, '{self.way}' would train nothing; try lora")
-        if source.kind == "efficientnet" and self.way == "lora":
-            raise ValueError("way: EfficientNet pads inside its own kind of convolution, which lora cannot adapt")
-        needed = "efficientnet_lite_pytorch" if source.kind == "efficientnet" else "transformers"
-        if importlib.util.find_spec(needed) is None:
-            raise ValueError(f"model: the Python package {needed} is not installed; {GET}")
-        return self
 
 
 def prepare(net: nn.Module, config: FinetuneConfig, seed: int) -> None:
@@ -187,12 +103,13 @@ class Finetune(Learner):
         source, self.task = find(config.model), config.task
         self.tokenizer = None if self.task == "images" else tokenizer(source)
         self.rows, self.classes = _rows(config, self.tokenizer)
+        self.texts = [text for text, _ in data.pairs(config.data)["test"]] if self.task == "texts" else []
         seed = derive_seed(self.seed, "finetune/init")
         pretrained = config.way not in RANDOM
         net = build(source, self.task, len(self.classes), config.side, pretrained, seed)
         self.net: Any = net.to(lanes.execution.device, lanes.execution.dtype)
         self.forward: nn.Module = self.net
-        self.untouched = self._judged("test")[0] if self.task == "language" else math.nan
+        self.untouched = float(self._judged("test")[0].mean()) if self.task == "language" else math.nan
         prepare(self.net, config, seed)
         if config.way in FROZEN:  # its trunk is a function that never changes: one pass over the rows is enough
             self.rows = {s: Split(self._run(self.net.features, rows.x), rows.y) for s, rows in self.rows.items()}
@@ -229,8 +146,8 @@ class Finetune(Learner):
         """Loss and accuracy on held-out rows; macro F1 of classes; for a text what a token and a character cost."""
         scores: dict[str, float] = {}
         for split, name in (("validation", "val"), ("test", "test")):
-            loss, guess, y = self._judged(split)
-            scores |= {f"{name}_loss": loss, f"{name}_accuracy": float((guess == y).mean())}
+            losses, guess, y = self._judged(split)
+            scores |= {f"{name}_loss": float(losses.mean()), f"{name}_accuracy": float((guess == y).mean())}
         if self.task == "language":
             test = self.rows["test"]
             bits = scores["test_loss"] * test.y.numel() / math.log(2)
@@ -255,7 +172,7 @@ class Finetune(Learner):
         """Classes: who is taken for whom, and the worst mistakes in words; a text: how test rows go on."""
         if self.task == "language":
             return {"continued": self._continued()}
-        _, guess, y = self._judged("test")
+        losses, guess, y = self._judged("test")
         names = tuple(range(len(self.classes)))
         found = {
             "confusion": Media(
@@ -265,6 +182,8 @@ class Finetune(Learner):
                 caption=f"{len(y)} held-out rows: rows are the truth, columns the prediction",
             )
         }
+        if self.task == "texts":
+            found["mistakes"] = self._mistakes(losses, guess, y)
         return found
 
     def save(self, state: State) -> Any:
@@ -309,14 +228,14 @@ class Finetune(Learner):
         device = self.lanes.execution.device
         return rows.x[index].to(device), rows.y[index].to(device)
 
-    def _judged(self, split: str) -> tuple[float, np.ndarray, np.ndarray]:
-        """(mean loss, guesses, truth) of a split."""
+    def _judged(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(losses, guesses, truth) of a split's rows, or of all their tokens."""
         rows, losses, guesses = self.rows[split], [], []
         for x, y in zip(rows.x.split(self.chunk), rows.y.split(self.chunk), strict=True):
             logits = self._run(self.forward, x).flatten(0, -2)
             losses.append(functional.cross_entropy(logits, y.flatten(), reduction="none").double())
             guesses.append(logits.argmax(-1))
-        return float(torch.cat(losses).mean()), torch.cat(guesses).numpy(), rows.y.flatten().numpy()
+        return torch.cat(losses).numpy(), torch.cat(guesses).numpy(), rows.y.flatten().numpy()
 
     def _run(self, function: Any, x: Tensor) -> Tensor:
         """What a part of the network makes of rows, in batches, without training it; on the CPU."""
@@ -332,6 +251,12 @@ class Finetune(Learner):
             torch.manual_seed(derive_seed(self.seed, "finetune/dropout", progress))
             yield
 
+    def _mistakes(self, losses: np.ndarray, guess: np.ndarray, y: np.ndarray) -> Media:
+        """The texts with the largest losses among those that are taken for another class."""
+        wrong = [i for i in np.argsort(-losses) if guess[i] != y[i]][:SHOWN]
+        lines = [f"{self.classes[guess[i]]} for {self.classes[y[i]]}: {self.texts[i]}" for i in wrong]
+        return Media("text", np.array(lines, dtype=str), caption="The worst mistakes: prediction, truth, the text")
+
     def _continued(self) -> Media:
         """The likeliest tokens, one by one, after the first half of two test rows."""
         tokenizer: Any = self.tokenizer
@@ -342,7 +267,7 @@ class Finetune(Learner):
             text = torch.cat([text, self._run(self.net, text)[:, -1:].argmax(-1)], 1)
         made = np.array([f"{tokenizer.decode(t[:half])} [...] {tokenizer.decode(t[half:])}" for t in text])
         true = np.array([tokenizer.decode(t) for t in rows])
-        return Media("text", made, reference=true, caption="After [...]: the likeliest continuation; beside it the text")
+        return Media("text", made, reference=true, caption="After [...]: the likeliest words; beside it the text")
 
 
 def _train(net: nn.Module) -> None:
