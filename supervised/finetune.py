@@ -108,7 +108,7 @@ class Finetune(Learner):
         pretrained = config.way not in RANDOM
         net = build(source, self.task, len(self.classes), config.side, pretrained, seed)
         self.net: Any = net.to(lanes.execution.device, lanes.execution.dtype)
-        self.forward: nn.Module = self.net
+        self.forward: Any = self.net
         self.untouched = float(self._judged("test")[0].mean()) if self.task == "language" else math.nan
         prepare(self.net, config, seed)
         if config.way in FROZEN:  # its trunk is a function that never changes: one pass over the rows is enough

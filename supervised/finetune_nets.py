@@ -91,19 +91,19 @@ class Images(nn.Module):
     def __init__(self, trunk: nn.Module, classes: int, side: int, mean: float = 0.5, deviation: float = 0.5) -> None:
         super().__init__()
         self.trunk, self.side, self.mean, self.deviation = trunk, side, mean, deviation
-        self.head = nn.LazyLinear(classes)
         with torch.no_grad():  # the trunk says how many features it has
-            self.head.initialize_parameters(self.eval().features(torch.zeros(1, side, side)))
-        self.head.reset_parameters()
+            width = self.eval().features(torch.zeros(1, side, side)).shape[-1]
+        self.head = nn.Linear(width, classes)
 
     def features(self, images: Tensor) -> Tensor:
         """[B, H, W] or [B, channels, H, W], pixels in [0, 1], to [B, D]."""
         x = images.unsqueeze(1) if images.dim() == 3 else images
         x = functional.interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=True)
         x = (x.expand(-1, 3, -1, -1) - self.mean) / self.deviation
-        if hasattr(self.trunk, "extract_features"):
-            return self.trunk.extract_features(x).mean((2, 3))
-        found = self.trunk(pixel_values=x).last_hidden_state
+        trunk: Any = self.trunk
+        if hasattr(trunk, "extract_features"):  # EfficientNet-Lite's
+            return trunk.extract_features(x).mean((2, 3))
+        found = trunk(pixel_values=x).last_hidden_state
         return found.mean((2, 3)) if found.dim() == 4 else found.mean(1)
 
     def forward(self, images: Tensor) -> Tensor:

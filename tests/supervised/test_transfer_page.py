@@ -1,4 +1,4 @@
-"""docs/transfer.md: its experiment is sound, its files exist, and it names every way, model and field of the learner."""
+"""docs/transfer.md: its experiment is sound, its files exist, and it names every way, model and pinned pickle."""
 
 from __future__ import annotations
 
