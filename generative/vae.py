@@ -163,11 +163,7 @@ class VAE(Generator):
     """K autoencoders, each trained on its own rows and noise."""
 
     Config = VAEConfig
-<<<<<<< HEAD
     latent = True
-    net: Any  # an Autoencoder without weights
-=======
->>>>>>> rivals
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average networks and optimisers at progress 0."""
