@@ -27,6 +27,8 @@ OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "
 # the replay is full within three chunks
 CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch": 8, "buffer_size": 40,
               "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
+TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
+        "temperatures": [0.8, 1.0]}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
@@ -87,6 +89,15 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
          "net": {"kind": "mlp-denoiser", **SMALL}},
         ("lr",),
         2,
+    ),
+    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
+    "text-gan": (
+        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
+         "judge_features": 4, "windows": [2, 3]},
+        ("lr", "lr_g", "lr_d"), 4,
+    ),
+    "text-gumbel": (
+        {**TEXT, "pretrain": 5, "rounds": 15, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 4,
     ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
