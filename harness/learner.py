@@ -48,6 +48,7 @@ BUILTIN: dict[str, str] = {
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
+    "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",
