@@ -1,8 +1,23 @@
 """Data sets by name: what they are (cards, made without torch) and their rows, split once and for all."""
 
-from harness.data.cards import Card, DataError, card, names
-from harness.data.digits import Rows
+from harness.data.cards import Card, DataError, Kind, Rows
+from harness.data.plane import centres, points, std
 from harness.data.ring import ring_centres, ring_points
-from harness.data.sets import load
+from harness.data.sets import card, draw, draw_rows, load, names
 
-__all__ = ["Card", "DataError", "Rows", "card", "load", "names", "ring_centres", "ring_points"]
+__all__ = [
+    "Card",
+    "DataError",
+    "Kind",
+    "Rows",
+    "card",
+    "centres",
+    "draw",
+    "draw_rows",
+    "load",
+    "names",
+    "points",
+    "ring_centres",
+    "ring_points",
+    "std",
+]

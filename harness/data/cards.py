@@ -1,20 +1,26 @@
-"""Cards: what a data set is, where it comes from, its licence, and the sha256 in a trial's identity.
+"""What a data set is: its card, its rows, its splits; and `DataSet`, one line of the tables in `sets.py`.
 
-A card is made without torch and without importing scikit-learn, so that `seedbed plan` stays quick.
+A card is made without torch and without importing the package that ships the data, so that `seedbed plan` stays quick.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
-from harness.data import digits, ring
-from harness.data.digits import DataError
+import numpy as np
 
-__all__ = ["Card", "DataError", "card", "names"]
+__all__ = ["COMPUTED", "Card", "DataError", "DataSet", "Kind", "Rows", "cut", "digest", "hashed_order", "split_sizes"]
+
+Kind = Literal["images", "points", "video", "tokens"]
+COMPUTED = "computed: nothing to get"
+SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+
+
+class DataError(Exception):
+    """A data set does not exist, or its files are missing or damaged; the text is the complete message."""
 
 
 @dataclass(frozen=True)
@@ -23,67 +29,85 @@ class Card:
 
     Attributes:
         name: as experiment files write it.
-        kind: "images" or "points".
+        kind: "images" (pixels in [0, 1]), "points", "video" (pixels in [0, 1]) or "tokens".
         source: where the data comes from, for people.
         licence: under which it may be used.
-        sha256: of the content (files) or of the definition (procedural sets); part of a trial's identity.
-        shape: of one row: (height, width) of an image, (features,) of a point.
-        classes: how many labels there are (modes, for points).
-        rows: how many rows each split has: "train", "validation", "test".
+        sha256: of the content (files) or of the definition (computed sets); part of a trial's identity.
+        shape: of one row: (height, width) or (channels, height, width) of an image, (features,) of a point, (frames,
+            channels, height, width) of a clip, (length,) of tokens.
+        classes: how many labels there are (modes, for points); for tokens, the size of the vocabulary.
+        rows: how many rows each split has: "train", "validation", "test"; empty where there are none to load.
+        get: one sentence on how to get it.
     """
 
     name: str
-    kind: Literal["images", "points"]
+    kind: Kind
     source: str
     licence: str
     sha256: str
     shape: tuple[int, ...]
     classes: int
     rows: Mapping[str, int]
+    get: str = COMPUTED
 
 
-def _digits() -> Card:
-    content = digits.content()
-    return Card(
-        name="digits",
-        kind="images",
-        source=digits.SOURCE,
-        licence="CC BY 4.0 (UCI Machine Learning Repository), shipped by scikit-learn (BSD-3-Clause)",
-        sha256=hashlib.sha256(content).hexdigest(),
-        shape=digits.SHAPE,
-        classes=10,
-        rows=digits.split_sizes(content.count(b"\n")),
-    )
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one split.
 
-
-def _ring() -> Card:
-    return Card(
-        name="ring-8",
-        kind="points",
-        source=ring.DEFINITION,
-        licence="none needed: computed",
-        sha256=hashlib.sha256(ring.DEFINITION.encode()).hexdigest(),
-        shape=(2,),
-        classes=ring.MODES,
-        rows=ring.ROWS,
-    )
-
-
-_CARDS: dict[str, Callable[[], Card]] = {"digits": _digits, "ring-8": _ring}
-
-
-def names() -> list[str]:
-    """Names of all data sets."""
-    return sorted(_CARDS)
-
-
-@cache
-def card(name: str) -> Card:
-    """The card of a data set.
-
-    Raises:
-        DataError: there is no such data set, or its file is missing.
+    Attributes:
+        x: float32 [N, *shape] (images and clips in [0, 1]), or int64 [N, length] for tokens.
+        y: int64 [N], labels (for points the mode each came from, for tokens the document).
     """
-    if name not in _CARDS:
-        raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
-    return _CARDS[name]()
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: what it is and how to come by its rows.
+
+    Attributes:
+        card: what it is; its sha256 is that of `content`.
+        read: makes the splits.
+        content: the bytes that define a stored set, for its sha256; None for a computed one.
+        draw: draws training rows afresh from (rng, shape), with x [*shape, *card.shape] and y [*shape]; None where rows
+            are picked from the stored ones.
+    """
+
+    card: Card
+    read: Callable[[], dict[str, Rows]]
+    content: Callable[[], bytes] | None = None
+    draw: Callable[[np.random.Generator, Sequence[int]], Rows] | None = None
+
+
+def digest(definition: str) -> str:
+    """The sha256 of a computed set: that of its definition in words."""
+    return hashlib.sha256(definition.encode()).hexdigest()
+
+
+def split_sizes(count: int) -> dict[str, int]:
+    """How many of `count` rows each split has; the test split gets what rounding leaves."""
+    train, validation = round(SHARES["train"] * count), round(SHARES["validation"] * count)
+    return {"train": train, "validation": validation, "test": count - train - validation}
+
+
+def hashed_order(rows: Sequence[bytes]) -> np.ndarray:
+    """Indices that sort rows by the sha256 of their bytes.
+
+    The order of the file does not matter then, no library's shuffling can move a row, and sources are mixed.
+    """
+    return np.argsort([hashlib.sha256(row).hexdigest() for row in rows], kind="stable")
+
+
+def cut(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int]) -> dict[str, Rows]:
+    """Splits of these sizes, one after the other."""
+    stops = np.cumsum(list(sizes.values()))
+    return {
+        name: Rows(x[stop - size : stop], y[stop - size : stop])
+        for (name, size), stop in zip(sizes.items(), stops, strict=True)
+    }

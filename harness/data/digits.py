@@ -7,77 +7,42 @@ Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 from __future__ import annotations
 
 import gzip
-import hashlib
-import importlib.util
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-__all__ = ["SHAPE", "SOURCE", "DataError", "Rows", "content", "read", "split_sizes"]
+from harness.data.cards import Card, DataSet, Rows, cut, hashed_order, split_sizes
+from harness.data.files import packaged
+
+__all__ = ["SETS", "SHAPE"]
 
 SHAPE = (8, 8)
-SOURCE = "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), scikit-learn's digits.csv.gz"
-SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
-
-
-class DataError(Exception):
-    """A data set does not exist or its files are missing; the text is the complete message."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one split.
-
-    Attributes:
-        x: float32 [N, *shape]; images in [0, 1].
-        y: int64 [N], labels (for points: the mode each came from).
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.y)
+CARD = Card(
+    name="digits",
+    kind="images",
+    source="Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), scikit-learn's digits.csv.gz",
+    licence="CC BY 4.0 (UCI Machine Learning Repository), shipped by scikit-learn (BSD-3-Clause)",
+    sha256="6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
+    shape=SHAPE,
+    classes=10,
+    rows=split_sizes(1797),
+    get="comes with scikit-learn",
+)
 
 
 @lru_cache(maxsize=1)
 def content() -> bytes:
-    """The text of the file: 1,797 lines of 64 pixels in 0..16 and a label.
-
-    Raises:
-        DataError: scikit-learn or its file is missing.
-    """
-    found = importlib.util.find_spec("sklearn")
-    folders = list(found.submodule_search_locations or ()) if found else []
-    for folder in folders:
-        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
-        if path.is_file():
-            return gzip.decompress(path.read_bytes())
-    raise DataError("data set 'digits' needs scikit-learn's digits.csv.gz: pip install scikit-learn")
-
-
-def split_sizes(count: int) -> dict[str, int]:
-    """How many of `count` rows each split has; the test split gets what rounding leaves."""
-    train, validation = round(SHARES["train"] * count), round(SHARES["validation"] * count)
-    return {"train": train, "validation": validation, "test": count - train - validation}
+    """The text of the file: 1,797 lines of 64 pixels in 0..16 and a label."""
+    return gzip.decompress(packaged(CARD, "sklearn", "datasets/data/digits.csv.gz").read_bytes())
 
 
 def read() -> dict[str, Rows]:
-    """The splits "train", "validation" and "test" (a fifth).
-
-    A row's place follows from the sha256 of its pixels, so that the order of the file does not matter, no
-    library's shuffling can move a row, and the writers are mixed.
-    """
+    """The splits, by the sha256 of each row's pixels."""
     table = np.loadtxt(content().decode().splitlines(), delimiter=",", dtype=np.float32)
     pixels = table[:, :-1].astype(np.uint8)
-    order = np.argsort([hashlib.sha256(row.tobytes()).hexdigest() for row in pixels], kind="stable")
+    order = hashed_order([row.tobytes() for row in pixels])
     images = (pixels[order].astype(np.float32) / 16).reshape(-1, *SHAPE)
-    labels = table[order, -1].astype(np.int64)
-    sizes = split_sizes(len(table))
-    stops = np.cumsum(list(sizes.values()))
-    return {
-        name: Rows(images[stop - size : stop], labels[stop - size : stop])
-        for (name, size), stop in zip(sizes.items(), stops, strict=True)
-    }
+    return cut(images, table[order, -1].astype(np.int64), CARD.rows)
+
+
+SETS = {"digits": DataSet(CARD, read, content)}

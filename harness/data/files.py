@@ -1,0 +1,47 @@
+"""Where the files of data sets lie: in installed packages (found, never imported), or in folders the user names."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.data.cards import Card, DataError
+
+__all__ = ["FOLDER", "own_folder", "packaged", "stored"]
+
+FOLDER = "SEEDBED_DATA"  # environment variable: a folder of data sets
+
+
+def own_folder() -> Path | None:
+    """The folder that the environment variable names, if it does."""
+    named = os.environ.get(FOLDER)
+    return Path(named) if named else None
+
+
+def packaged(card: Card, package: str, path: str) -> Path:
+    """A file or folder inside an installed package.
+
+    Raises:
+        DataError: the package is not installed, or has no such file.
+    """
+    found = importlib.util.find_spec(package)
+    for folder in found.submodule_search_locations or () if found else ():
+        if (Path(folder) / path).exists():
+            return Path(folder) / path
+    raise DataError(f"data set {card.name!r} needs {path} of the Python package {package}: {card.get}")
+
+
+def stored(card: Card, folders: Sequence[Path], name: str) -> Path:
+    """A file in the first of these folders that has it, as it is or compressed (.gz).
+
+    Raises:
+        DataError: none has it.
+    """
+    for folder in folders:
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+    places = " or ".join(str(folder) for folder in folders)
+    raise DataError(f"data set {card.name!r} needs the file {name}, plain or .gz, in {places}: {card.get}")
