@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import digits, plane
+from harness.data import digits, moving, plane
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 
 __all__ = ["card", "draw", "draw_rows", "load", "names"]
@@ -17,6 +17,7 @@ __all__ = ["card", "draw", "draw_rows", "load", "names"]
 _SETS: dict[str, DataSet] = {
     **plane.SETS,
     **digits.SETS,
+    **moving.SETS,
 }
 
 
