@@ -11,43 +11,78 @@ one frame of every clip) and "video" (of the clip).
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from generative.gan import anneal
+from generative.generator import Generator, GeneratorConfig
 from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
-from harness import data
-from harness.learner import Lanes, Learner, Metrics, State
-from harness.spec import LearnerConfig, PerLaneFloat, Score
+from generative.video_judge import VideoJudge, video_score
+from harness.blocks import block_config, check_builds, check_generates
+from harness.learner import Lanes, Metrics, State
+from harness.spec import PerLaneFloat, Score
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
 from nets.registry import build
+from nets.schedules import cosine
 
 __all__ = ["VideoGAN", "VideoGANConfig"]
 
-UPDATES = 10  # of one chunk
 CRITICS = ("image", "video")
-SECONDS = {"moving-shapes": 2.3e-3, "moving-digits": 5e-3}  # a clip, on one core of a 2-core machine
+LOGIT = {"kind": "linear", "out_features": 1, "bias": False}  # the losses see differences of logits only
+ROWS_AT_ONCE = 500  # clips that an evaluation makes at once
+SECONDS = {"moving-shapes": 2e-3, "moving-digits": 5e-3}  # a clip, on one core of a 2-core machine
+
+if TYPE_CHECKING:
+    Frame = Image = Video = Any
+else:
+    Frame = block_config(
+        "generator",
+        "mlp-generator",
+        {"mlp-generator": {"hidden_features": 256}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
+    )
+    Image = block_config("encoder", "dcgan", {"dcgan": {"hidden_features": 16, "norm": "none"}})
+    Video = block_config(
+        "encoder",
+        "video-cnn",
+        {
+            "video-cnn": {
+                "depth": 2,
+                "factorised": False,
+                "norm": "none",
+                "activation": "leaky_relu",
+                "first_stride": 2,
+                "pool": "none",
+            }
+        },
+    )
 
 
-class VideoGANConfig(LearnerConfig):
+class VideoGANConfig(GeneratorConfig):
     """A generator of clips, a discriminator of frames and one of clips."""
 
-    data: Literal["moving-shapes", "moving-digits"] = Field("moving-shapes", description="data set")
-    images: int = Field(128_000, ge=1, description="real clips shown to the discriminators (rounded up to whole chunks)")
+    kinds: ClassVar = ("video",)
+
+    data: str = Field("moving-shapes", description="data set of clips")
+    images: int = Field(128_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
     batch: int = Field(64, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")
     noise_features: int = Field(2, ge=1, description="width of the noise that each frame adds to the motion")
-    hidden_features: int = Field(16, ge=1, description="channels of the image generator before its last layer")
-    image_features: int = Field(32, ge=1, description="channels of the image discriminator's first layer")
-    video_features: int = Field(16, ge=1, description="channels of the video discriminator's first layer")
+    frame: Frame = Field(
+        default_factory=dict, validate_default=True, description="the generator of a frame: a kind and its fields"
+    )
+    image_net: Image = Field(
+        default_factory=dict, validate_default=True, description="the discriminator of frames: an encoder's kind and its fields"
+    )
+    video_net: Video = Field(
+        default_factory=dict, validate_default=True, description="the discriminator of clips: an encoder's kind and its fields"
+    )
     lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
     lr_end: float = Field(0.05, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
@@ -61,20 +96,35 @@ class VideoGANConfig(LearnerConfig):
         5_000, gt=0, description="clips after which the average generator has forgotten half of a former one"
     )
 
-    @property
-    def chunk(self) -> int:
-        """Clips of one chunk."""
-        return UPDATES * self.batch
+    @model_validator(mode="after")
+    def _goes_together(self) -> VideoGANConfig:
+        if self.conditional:
+            raise ValueError("conditional: this learner makes clips of all labels; set it to false")
+        image = self.card.shape[1:]
+        nets = {"image_net": (self.image_net, image), "video_net": (self.video_net, self.card.shape)}
+        for name, (net, _) in nets.items():
+            if getattr(net, "norm", "none") == "batch":
+                raise ValueError(f"{name}.norm: under R1 and R2 rows must not influence each other; use layer or none")
+        checks = {name: partial(check_builds, *pair, LOGIT) for name, pair in nets.items()}
+        width = self.content_features + self.motion_features
+        checks["frame"] = partial(check_generates, self.frame.model_dump(), width, image)
+        for name, check in checks.items():
+            try:
+                check()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return self
 
     @property
-    def budget(self) -> int:
-        """Clips to show, whole chunks."""
-        return math.ceil(self.images / self.chunk) * self.chunk
+    def latent_features(self) -> int:
+        """Z, width of a clip's noise."""
+        return self.content_features + self.motion_features + self.card.shape[0] * self.noise_features
 
     @property
-    def data_sets(self) -> tuple[str, ...]:
-        """The data set."""
-        return (self.data,)
+    def made(self) -> dict[str, Any]:
+        """The generator, as `nets.registry.build` takes it."""
+        widths = {name: getattr(self, name) for name in ("motion_features", "noise_features")}
+        return {"kind": "mocogan-generator", "frame": self.frame.model_dump(), **widths}
 
     @property
     def seconds_per_progress(self) -> float:
@@ -87,22 +137,20 @@ def frames_of(clips: Tensor, index: Tensor) -> Tensor:
     return torch.take_along_dim(clips, index[:, None, None, None, None], 1).squeeze(1)
 
 
-class VideoGAN(Learner):
+class VideoGAN(Generator):
     """K generators of clips, each with its own discriminators and its own real clips."""
 
     Config = VideoGANConfig
-    unit = "images"
-    score = Score("frechet", "min", worst=1e6)
+
+    @classmethod
+    def score_of(cls, config: VideoGANConfig) -> Score:
+        """The distance of whole clips."""
+        return video_score(config.card)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average generators and optimisers at progress 0."""
-        self.lanes = lanes
-        config: VideoGANConfig = lanes.config
-        self.chunk = config.chunk
-        self.hyper = {name: lanes.per_lane(name) for name in config.per_lane_fields()}
-        self.card = data.card(config.data)
-        frames, *self.image = self.card.shape
-        self.latent = config.content_features + config.motion_features + frames * config.noise_features
+        self.begin(lanes)
+        self.judge = None
         execution = lanes.execution
         self.g_net, g, _ = execution.stack(self._generator, lanes.init_seeds("video-gan/generator"))
         self.d_nets, params = {}, {"g": g, "ema": {name: p.clone() for name, p in g.items()}}
@@ -111,10 +159,7 @@ class VideoGAN(Learner):
             self.d_nets[name], params[name], _ = execution.stack(lambda of=name: self._critic(of), seeds)
         self._update_each = execution.each(self._update)
         self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0], rare=True)
-        progress = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
-        return {
-            "progress": progress,
-            "alive": torch.ones_like(progress, dtype=torch.bool),
+        return self.counters() | {
             "params": params,
             "optimiser": {name: adam_init(params[name], lanes=len(lanes)) for name in ("g", *CRITICS)},
         }
@@ -123,17 +168,19 @@ class VideoGAN(Learner):
         """One chunk: U times the discriminators, then the generator, on B clips each."""
         lanes, config = self.lanes, self.lanes.config
         progress = int(state["progress"][0])
-        real, index = self._real(progress)  # [K, U, B, T, C, H, W], [K, U, 4, B]
-        z = lanes.noise("video-gan/latent", progress, (UPDATES, 2, config.batch, self.latent))
-        totals: dict[str, Tensor] = {}
-        for u in range(UPDATES):
+        real, _ = self.real("video-gan/real", progress, (config.updates, config.batch))  # [K, U, B, T, C, H, W]
+        index = self._frames(progress)  # [K, U, 4, B]
+        z = lanes.noise("video-gan/latent", progress, (config.updates, 2, config.batch, config.latent_features))
+        totals: dict[str, list[Tensor]] = {}
+        for u in range(config.updates):
             hp = self._hyperparameters(progress + u * config.batch)
             old = {name: state[name] for name in ("params", "optimiser")}
             new, metrics = self._update_each(old, hp, state["alive"], real[:, u], z[:, u], index[:, u])
             state.update(new)
-            totals = {name: totals.get(name, 0) + value / UPDATES for name, value in metrics.items()}
+            for name, value in metrics.items():
+                totals.setdefault(name, []).append(value)
         state["progress"] = state["progress"] + self.chunk
-        return totals
+        return {name: torch.stack(values).mean(0) for name, values in totals.items()}
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The average generator: noise [B, Z] to clips [B, T, C, H, W] with pixels in [-1, 1]."""
@@ -145,8 +192,9 @@ class VideoGAN(Learner):
 
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Clips of the average generators, [K, count, T, C, H, W] in [0, 1]."""
-        z = self.lanes.noise(f"video-gan/{purpose}", 0, (count, self.latent))
-        return ((self._sample_each(state["params"]["ema"], z) + 1) / 2).clamp(0, 1)
+        z = self.lanes.noise(f"video-gan/{purpose}", 0, (count, self.lanes.config.latent_features))
+        parts = [self._sample_each(state["params"]["ema"], part) for part in z.split(ROWS_AT_ONCE, 1)]
+        return self.in_data_range(torch.cat(parts, 1))
 
     @classmethod
     def work(cls, config: VideoGANConfig, lanes: int) -> Work:
@@ -157,18 +205,12 @@ class VideoGAN(Learner):
 
     def _generator(self) -> nn.Module:
         c: VideoGANConfig = self.lanes.config
-        frame = {"kind": "dcgan-generator", "norm": "layer", "hidden_features": c.hidden_features}
-        widths = {name: getattr(c, name) for name in ("motion_features", "noise_features")}
-        return build({"kind": "mocogan-generator", "frame": frame, **widths}, self.latent, self.card.shape)
+        return build(c.made, c.latent_features, c.card.shape)
 
     def _critic(self, name: str) -> nn.Module:
         c: VideoGANConfig = self.lanes.config
-        logit = {"kind": "linear", "out_features": 1, "bias": False}  # the losses see differences of logits only
-        if name == "image":
-            return build({"kind": "dcgan", "norm": "none", "hidden_features": c.image_features}, self.image, logit)
-        strided = {"depth": 2, "first_stride": 2, "pool": "none", "factorised": False, "activation": "leaky_relu"}
-        video = {"kind": "video-cnn", "norm": "none", "hidden_features": c.video_features, **strided}
-        return build(video, self.card.shape, logit)
+        net, shape = {"image": (c.image_net, c.card.shape[1:]), "video": (c.video_net, c.card.shape)}[name]
+        return build(net.model_dump(), shape, LOGIT)
 
     def _update(self, old: Any, hp: Any, alive: Tensor, real: Tensor, z: Tensor, index: Tensor) -> Any:
         """One step of either discriminator, one of the generator, one of the average: (weights, metrics).
@@ -190,11 +232,12 @@ class VideoGAN(Learner):
         def views(clips: Tensor, index: Tensor) -> dict[str, Tensor]:
             return {"image": frames_of(clips, index), "video": clips}
 
-        def critic(name: str, d: Any, x: Tensor) -> Tensor:
-            return call(self.d_nets[name], d, {}, x)[0].squeeze(-1)
+        def critic(name: str, d: Any, x: Tensor) -> tuple[Tensor, Any]:
+            logits, buffers = call(self.d_nets[name], d, {}, x)
+            return logits.squeeze(-1), buffers
 
         def d_loss(d: Any, name: str, x: Tensor) -> Any:
-            logits, slopes = logits_and_slopes(lambda x: critic(name, d, x), x)
+            logits, slopes, _ = logits_and_slopes(lambda x: critic(name, d, x), x)
             (on_real, on_fake), (r1, r2) = logits.chunk(2), (s.mean() for s in slopes.chunk(2))
             loss = rpgan_discriminator_loss(on_real, on_fake)
             seen = {"loss": loss, "r1": r1, "r2": r2, "margin": (on_real - on_fake).mean()}
@@ -204,7 +247,7 @@ class VideoGAN(Learner):
             losses = []
             fakes = views(generate(g, z[1]), index[3])
             for name, x in views(real, index[2]).items():
-                on_real, on_fake = critic(name, params[name], torch.cat([x, fakes[name]])).chunk(2)
+                on_real, on_fake = critic(name, params[name], torch.cat([x, fakes[name]]))[0].chunk(2)
                 losses.append(rpgan_generator_loss(on_real, on_fake))
             return torch.stack(losses).sum()
 
@@ -226,22 +269,20 @@ class VideoGAN(Learner):
         """Per-lane values [K] after `seen` clips."""
         c: VideoGANConfig = self.lanes.config
         done = seen / c.budget
-        lr, gamma = anneal(1.0, c.lr_end, done), anneal(1.0, c.gamma_end, done)
+        lr, gamma = cosine(1.0, done, c.lr_end), cosine(1.0, done, c.gamma_end)
         half_life = min(c.ema_half_life, 0.05 * seen + 1e-8)
         shared = {
             "beta1": c.beta1,
-            "beta2": anneal(c.beta2, c.beta2_end, done),
+            "beta2": cosine(c.beta2, done, c.beta2_end),
             "ema": 0.5 ** (c.batch / half_life),
         }
         factors = {"lr_g": lr, "lr_d": lr, "gamma_image": gamma, "gamma_video": gamma}
         hp = {name: self.hyper[name] * factor for name, factor in factors.items()}
         return hp | {name: torch.full_like(hp["lr_g"], value) for name, value in shared.items()}
 
-    def _real(self, progress: int) -> tuple[Tensor, Tensor]:
-        """Real clips of one chunk, [K, U, B, T, C, H, W] in [-1, 1], drawn afresh, and the frames to look at."""
-        shape = (UPDATES, self.lanes.config.batch)
-        clips = [data.draw(self.card.name, rng, shape) for rng in self.lanes.generators("video-gan/real", progress)]
+    def _frames(self, progress: int) -> Tensor:
+        """Which frames of a chunk's clips the image discriminator sees, int64 [K, U, 4, B]."""
+        c: VideoGANConfig = self.lanes.config
         rngs = self.lanes.generators("video-gan/frames", progress)
-        index = [rng.integers(0, self.card.shape[0], (UPDATES, 4, shape[1])) for rng in rngs]
-        tensor = self.lanes.execution.tensor
-        return tensor(2 * np.stack(clips) - 1), tensor(np.stack(index))
+        drawn = [rng.integers(0, c.card.shape[0], (c.updates, 4, c.batch)) for rng in rngs]
+        return self.lanes.execution.tensor(np.stack(drawn))
