@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -69,20 +70,27 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: what it is and how to come by its rows.
+    """A data set: what it is and how to come by its rows: one of `read`, `draw` and `combine`, or none.
 
     Attributes:
-        card: what it is; its sha256 is that of `content`.
-        read: makes the splits.
-        content: the bytes that define a stored set, for its sha256; None for a computed one.
-        draw: draws training rows afresh from (rng, shape), with x [*shape, *card.shape] and y [*shape]; None where rows
-            are picked from the stored ones.
+        card: what it is; the sha256 of a stored set is that of its files' unpacked bytes, one after the other.
+        read: makes the splits of a stored set.
+        paths: finds its files.
+        draw: draws rows of a computed set from (rng, shape): x [*shape, *card.shape], y [*shape].
+        combine: the same from (rows, rng, shape), out of the rows of another set's split.
+        base: that other set.
+        streams: makes the token stream of every split, int64 [n].
+        alphabet: character i is what token i spells.
     """
 
     card: Card
-    read: Callable[[], dict[str, Rows]]
-    content: Callable[[], bytes] | None = None
+    read: Callable[[], dict[str, Rows]] | None = None
+    paths: Callable[[], list[Path]] | None = None
     draw: Callable[[np.random.Generator, Sequence[int]], Rows] | None = None
+    combine: Callable[[Rows, np.random.Generator, Sequence[int]], Rows] | None = None
+    base: str = ""
+    streams: Callable[[], dict[str, np.ndarray]] | None = None
+    alphabet: str = ""
 
 
 def digest(definition: str) -> str:

@@ -6,13 +6,12 @@ Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 
 from __future__ import annotations
 
-import gzip
-from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from harness.data.cards import Card, DataSet, Rows, cut, hashed_order, split_sizes
-from harness.data.files import packaged
+from harness.data.files import packaged, unpacked
 
 __all__ = ["SETS", "SHAPE"]
 
@@ -30,19 +29,18 @@ CARD = Card(
 )
 
 
-@lru_cache(maxsize=1)
-def content() -> bytes:
-    """The text of the file: 1,797 lines of 64 pixels in 0..16 and a label."""
-    return gzip.decompress(packaged(CARD, "sklearn", "datasets/data/digits.csv.gz").read_bytes())
+def paths() -> list[Path]:
+    """The file: 1,797 lines of 64 pixels in 0..16 and a label."""
+    return [packaged(CARD, "sklearn", "datasets/data/digits.csv.gz")]
 
 
 def read() -> dict[str, Rows]:
     """The splits, by the sha256 of each row's pixels."""
-    table = np.loadtxt(content().decode().splitlines(), delimiter=",", dtype=np.float32)
+    table = np.loadtxt(unpacked(paths()).decode().splitlines(), delimiter=",", dtype=np.float32)
     pixels = table[:, :-1].astype(np.uint8)
     order = hashed_order([row.tobytes() for row in pixels])
     images = (pixels[order].astype(np.float32) / 16).reshape(-1, *SHAPE)
     return cut(images, table[order, -1].astype(np.int64), CARD.rows)
 
 
-SETS = {"digits": DataSet(CARD, read, content)}
+SETS = {"digits": DataSet(CARD, read, paths)}

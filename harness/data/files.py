@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.data.cards import Card, DataError
 
-__all__ = ["FOLDER", "own_folder", "packaged", "stored"]
+__all__ = ["FOLDER", "own_folder", "packaged", "stored", "unpacked"]
 
 FOLDER = "SEEDBED_DATA"  # environment variable: a folder of data sets
 
@@ -45,3 +47,19 @@ def stored(card: Card, folders: Sequence[Path], name: str) -> Path:
                 return path
     places = " or ".join(str(folder) for folder in folders)
     raise DataError(f"data set {card.name!r} needs the file {name}, plain or .gz, in {places}: {card.get}")
+
+
+def unpacked(paths: Iterable[Path]) -> bytes:
+    """The bytes of files, one after the other; those that end in .gz decompressed.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    parts = []
+    for path in paths:
+        try:
+            raw = path.read_bytes()
+            parts.append(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} cannot be read, get it again: {error}") from None
+    return b"".join(parts)

@@ -1,8 +1,7 @@
 """Points in the plane: rings, grids, spirals, checkerboards; computed, never stored.
 
-Training points are drawn from a trial's own noise with `points`; `read` gives fixed points to compare with. Sources of
-the protocol: Srivastava et al. 2017 (VEEGAN: ring and grid), Lin et al. 2018 (PacGAN), Grathwohl et al. 2019 (FFJORD:
-spirals and checkerboard).
+Training points are drawn from a trial's own noise with `points`. Sources of the protocol: Srivastava et al. 2017
+(VEEGAN: ring and grid), Lin et al. 2018 (PacGAN), Grathwohl et al. 2019 (FFJORD: spirals and checkerboard).
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from functools import partial
 import numpy as np
 
 from harness.data.cards import Card, DataError, DataSet, Rows, digest
-from harness.randomness import generator
 
 __all__ = ["SETS", "centres", "points", "std"]
 
@@ -142,11 +140,6 @@ def draw(name: str, rng: np.random.Generator, shape: Sequence[int]) -> Rows:
     return Rows(points(name, uniform, normal).astype(np.float32), labels)
 
 
-def read(name: str) -> dict[str, Rows]:
-    """Fixed points of every split."""
-    return {split: draw(name, generator(0, f"data/{name}/{split}"), (count,)) for split, count in ROWS.items()}
-
-
 def _set(name: str, shape: Shape) -> DataSet:
     card = Card(
         name=name,
@@ -158,7 +151,7 @@ def _set(name: str, shape: Shape) -> DataSet:
         classes=shape.classes,
         rows=ROWS,
     )
-    return DataSet(card, partial(read, name), draw=partial(draw, name))
+    return DataSet(card, draw=partial(draw, name))
 
 
 SETS = {name: _set(name, shape) for name, shape in SHAPES.items()}

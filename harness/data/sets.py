@@ -8,16 +8,22 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import digits, moving, plane
+from harness.data import digits, images, moving, plane, stacked, text
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
+from harness.data.files import unpacked
+from harness.randomness import generator
 
-__all__ = ["card", "draw", "draw_rows", "load", "names"]
+__all__ = ["card", "draw", "draw_rows", "load", "names", "spelled", "tokens"]
 
+SPLITS = ("train", "validation", "test")
 # A module of data sets is one line here.
 _SETS: dict[str, DataSet] = {
     **plane.SETS,
     **digits.SETS,
+    **images.SETS,
+    **stacked.SETS,
     **moving.SETS,
+    **text.SETS,
 }
 
 
@@ -40,9 +46,23 @@ def card(name: str) -> Card:
         DataError: there is no such data set, or its files are missing or others.
     """
     found = _set(name)
-    if found.content and hashlib.sha256(found.content()).hexdigest() != found.card.sha256:
-        raise DataError(f"the files of data set {name!r} are damaged or of another version: {found.card.get}")
+    if found.base:
+        card(found.base)
+    if found.paths:
+        paths = found.paths()
+        if hashlib.sha256(unpacked(paths)).hexdigest() != found.card.sha256:
+            where = paths[0] if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} files)"
+            raise DataError(f"data set {name!r}: {where} is damaged or of another version: {found.card.get}")
     return found.card
+
+
+def _fresh(found: DataSet, split: str, rng: np.random.Generator, shape: Sequence[int]) -> Rows:
+    """Rows of a computed set."""
+    if found.combine:
+        return found.combine(load(found.base)[split], rng, shape)
+    if found.draw:
+        return found.draw(rng, shape)
+    raise DataError(f"data set {found.card.name!r} has no rows: it is {found.card.source}")
 
 
 @cache
@@ -52,13 +72,40 @@ def load(name: str) -> dict[str, Rows]:
     The arrays are shared between callers and cannot be written to.
 
     Raises:
-        DataError: there is no such data set, or its files are missing or others.
+        DataError: there is no such data set, its files are missing or others, or it has no rows.
     """
-    splits = _set(card(name).name).read()
+    found = _set(card(name).name)
+    if found.read:
+        splits = found.read()
+    else:
+        rngs = {split: generator(0, f"data/{name}/{split}") for split in SPLITS}
+        splits = {split: _fresh(found, split, rng, (found.card.rows.get(split, 0),)) for split, rng in rngs.items()}
     for rows in splits.values():
         rows.x.flags.writeable = False
         rows.y.flags.writeable = False
     return splits
+
+
+@cache
+def tokens(name: str) -> dict[str, np.ndarray]:
+    """The token stream of every split, int64 [n]: whole documents one after the other; read-only.
+
+    Raises:
+        DataError: there is no such data set, its files are missing or others, or it is no text.
+    """
+    streams = _set(card(name).name).streams
+    if not streams:
+        raise DataError(f"data set {name!r} has no token streams; a set that has them: shakespeare")
+    splits = streams()
+    for stream in splits.values():
+        stream.flags.writeable = False
+    return splits
+
+
+def spelled(name: str, ids: np.ndarray) -> str:
+    """The text of tokens [n] of a set of characters."""
+    alphabet = _set(name).alphabet
+    return "".join(alphabet[token] for token in ids.tolist())
 
 
 def draw_rows(name: str, rng: np.random.Generator, shape: Sequence[int]) -> Rows:
@@ -70,8 +117,8 @@ def draw_rows(name: str, rng: np.random.Generator, shape: Sequence[int]) -> Rows
         shape: how many; x is [*shape, *card.shape] and y [*shape].
     """
     found = _set(card(name).name)
-    if found.draw:
-        return found.draw(rng, shape)
+    if not found.read:
+        return _fresh(found, "train", rng, shape)
     train = load(name)["train"]
     picked = rng.integers(len(train), size=shape)
     return Rows(train.x[picked], train.y[picked])

@@ -12,22 +12,41 @@ import pytest
 from harness import data
 
 
+def here(name: str) -> data.Card:
+    """The card; skips the test where the files are not here, with the sentence that says how to get them."""
+    try:
+        return data.card(name)
+    except data.DataError as error:
+        pytest.skip(str(error))
+
+
 def test_cards_load_neither_torch_nor_sklearn():
     code = (
-        "import sys; from harness.data import card, names; c = [card(n) for n in names()];"
-        "print(sorted({'torch', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)), len(c) == len(names()))"
+        "import sys; from harness.data import card, names; c = [card(n) for n in ('digits', 'ring-8')];"
+        "print(sorted({'torch', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)), len(c))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert out.stdout.strip() == "[] True"
+    assert out.stdout.strip() == "[] 2"
 
 
-def test_card_tells_the_rows_without_loading():
-    for name in data.names():
-        card, splits = data.card(name), data.load(name)
-        assert {split: len(rows) for split, rows in splits.items()} == dict(card.rows)
-        for rows in splits.values():
-            assert rows.x.shape == (len(rows), *card.shape)
+@pytest.mark.parametrize("name", [name for name in data.names() if name != "oracle"])
+def test_card_tells_the_rows_without_loading(name):
+    card, splits = here(name), data.load(name)
+    assert {split: len(rows) for split, rows in splits.items()} == dict(card.rows)
+    for split, rows in splits.items():
+        assert rows.x.shape == (len(rows), *card.shape)
+        assert rows.x.dtype == (np.int64 if card.kind == "tokens" else np.float32)
+        assert rows.y.dtype == np.int64
+        assert not rows.x.flags.writeable
+        assert not rows.y.flags.writeable
+        if card.kind == "tokens":
+            assert rows.x.min() >= 0
+            assert rows.x.max() < card.classes
+        elif split == "train":
             assert set(rows.y.tolist()) == set(range(card.classes))
+
+
+def test_digits_keep_their_splits():
     assert data.card("digits").rows == {"train": 1078, "validation": 359, "test": 360}
 
 

@@ -1,0 +1,80 @@
+"""Trains an extractor and writes its weights (float16) and its card: `python -m generative.extractors.train NAME`.
+
+One thread, so that the same versions on the same machine give the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from generative.accuracy_score import RESNET, accuracy, fit_classifier, tensors
+from generative.extractors import FOLDER, Extractor, features
+from harness import data
+from nets import export
+
+__all__ = ["RECIPES", "train"]
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "digits_cnn": {"data": "digits", "updates": 1200},
+    "mnist_cnn": {"data": "mnist-5k", "updates": 1500},
+    "fashion_cnn": {"data": "fashion-mnist", "updates": 3400, "shift": 0, "flip": True},
+}
+
+
+def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
+    """Trains, writes `<name>.safetensors` and `<name>.json`, and returns the card.
+
+    Args:
+        name: one of RECIPES.
+        folder: where the two files go.
+        changes: fields of the recipe that differ.
+    """
+    recipe = {**RECIPES[name], **changes}
+    about = data.card(recipe.pop("data"))
+    splits = data.load(about.name)
+    began = time.process_time()
+    net = fit_classifier(*tensors(splits["train"]), about.classes, **recipe)
+    weights = folder / f"{name}.safetensors"
+    export.save(net.half(), weights)
+    kept = export.load(weights).float()  # accuracies are those of the rounded weights
+    x, _ = tensors(splits["test"])
+    card = {
+        "name": name,
+        "kind": about.kind,
+        "data": about.name,
+        "data_sha256": about.sha256,
+        "features": features(Extractor(kept), x[:1]).shape[1],
+        "net": RESNET,
+        "recipe": recipe,
+        "validation_accuracy": round(accuracy(kept, *tensors(splits["validation"])), 4),
+        "test_accuracy": round(accuracy(kept, *tensors(splits["test"])), 4),
+        "test_rows": len(x),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "bytes": weights.stat().st_size,
+        "command": f"python -m generative.extractors.train {name}",
+        "cpu_seconds": round(time.process_time() - began),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+    }
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(RECIPES))
+    torch.set_num_threads(1)
+    print(json.dumps(train(parser.parse_args().name), indent=2))
+
+
+if __name__ == "__main__":
+    main()
