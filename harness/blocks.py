@@ -2,6 +2,7 @@
 starts.
 
     Net = encoder_config("mlp", {"cnn": {"hidden_features": 16}})
+    Made = block_config("generator", "mlp-generator", {})
 
     class MyConfig(LearnerConfig):
         net: Net = Field(default_factory=dict, validate_default=True, description="the network")
@@ -16,21 +17,27 @@ from typing import Annotated, Any, Literal, Union
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, create_model
 
-from nets.registry import Block, blocks, build
+from nets.registry import Block, Role, blocks, build
 
-__all__ = ["check_builds", "encoder_config", "encoders"]
+__all__ = ["block_config", "check_builds", "check_generates", "encoder_config"]
 
 
 @cache
-def encoders() -> dict[str, type[BaseModel]]:
-    """A configuration model for every registered encoder, by kind."""
-    return {kind: _model(block) for kind, block in blocks().items() if block.role == "encoder"}
+def _models(role: Role) -> dict[str, type[BaseModel]]:
+    """A configuration model for every registered block of a role, by kind."""
+    return {kind: _model(block) for kind, block in blocks().items() if block.role == role}
 
 
 def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The type of a configuration field that holds an encoder: {"kind": ..., and that encoder's fields}.
+    """The type of a configuration field that holds an encoder; see `block_config`."""
+    return block_config("encoder", default, defaults)
+
+
+def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The type of a configuration field that holds a block: {"kind": ..., and that block's fields}.
 
     Args:
+        role: of the blocks to choose from.
         default: the kind where none is given.
         defaults: kind -> values that differ from the block's own defaults.
     """
@@ -42,7 +49,7 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
         return {"kind": kind, **own, **{name: _frozen(value) for name, value in given.items()}}
 
-    union: Any = Union[tuple(encoders().values())]  # noqa: UP007  the members are known at run time only
+    union: Any = Union[tuple(_models(role).values())]  # noqa: UP007  the members are known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
 
 
@@ -59,6 +66,16 @@ def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         build(config.model_dump(), input_shape, output)
+
+
+def check_generates(config: Mapping[str, Any], in_features: int, out_shape: tuple[int, ...]) -> None:
+    """Builds a generator without memory.
+
+    Raises:
+        ValueError: the fields do not go together, or not with the data; says which.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        build(config, in_features, out_shape)
 
 
 def _model(block: Block) -> type[BaseModel]:

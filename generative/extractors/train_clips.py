@@ -45,7 +45,7 @@ def fit(name: str, of_frames: bool, net: nn.Module, updates: int, lr: float = 3e
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, updates)
     for update in range(updates):
         rng = generator(0, "extractors/clips", update)
-        rows = what.draw(rng, BATCH, "train")
+        rows = data.draw_rows(name, rng, (BATCH,))
         x, truth = inputs(rows.x, of_frames, rng.integers(0, what.shape[0], BATCH)), answers(name, rows.y)
         logits = net(x).tensor_split([len(what.contents)], -1)
         loss = sum(functional.cross_entropy(guess, y) for guess, y in zip(logits, truth, strict=True) if guess.shape[1])

@@ -9,17 +9,15 @@ Legend: N clips, T frames, H x W pixels, one channel. A label is content * (numb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from harness.data import digits
 from harness.data.cards import Card, DataSet, Rows, digest
-from harness.randomness import generator
 
-__all__ = ["CLIPS", "SETS", "Moving", "draw_digits", "draw_shapes"]
+__all__ = ["CLIPS", "SETS", "Moving", "draw_shapes", "move_digits"]
 
 ROWS = {"train": 4800, "validation": 1200, "test": 2400}
 FORMS = ("square", "ring", "cross")
@@ -36,14 +34,12 @@ class Moving:
         motions: (x, y) of a frame's step by the name of the motion.
         shape: of a clip, (T, 1, H, W).
         definition: what decides the clips, in words.
-        draw: makes so many clips, for a split, from a generator.
     """
 
     contents: tuple[str, ...]
     motions: dict[str, tuple[int, int]]
     shape: tuple[int, int, int, int]
     definition: str
-    draw: Callable[[np.random.Generator, int, str], Rows]
 
     @property
     def classes(self) -> int:
@@ -54,6 +50,11 @@ class Moving:
     def steps(self) -> np.ndarray:
         """(x, y) of every motion's step, [M, 2]."""
         return np.array(list(self.motions.values()))
+
+    def rows(self, clips: np.ndarray, content: np.ndarray, motion: np.ndarray, shape: Sequence[int]) -> Rows:
+        """Clips [N, T, 1, H, W] with their labels, as [*shape, ...]."""
+        labels = content * len(self.motions) + motion
+        return Rows(clips.reshape(*shape, *self.shape), labels.reshape(shape))
 
 
 def distance_to(form: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -72,9 +73,9 @@ def distance_to(form: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.minimum(np.maximum(x - REACH, y - 1), np.maximum(x - 1, y - REACH))
 
 
-def draw_shapes(rng: np.random.Generator, count: int, split: str = "train") -> Rows:
-    """Clips of moving shapes, x [count, 8, 1, 16, 16]; `split` changes nothing."""
-    what = SHAPES
+def draw_shapes(rng: np.random.Generator, shape: Sequence[int]) -> Rows:
+    """Clips of moving shapes, x [*shape, 8, 1, 16, 16]."""
+    what, count = SHAPES, math.prod(shape)
     frames, _, *size = what.shape
     content, motion = (rng.integers(0, len(names), count) for names in (what.contents, what.motions))
     step = what.steps[motion]
@@ -89,14 +90,13 @@ def draw_shapes(rng: np.random.Generator, count: int, split: str = "train") -> R
     for index, (form, shade) in enumerate((f, s) for f in FORMS for s in SHADES.values()):
         of = content == index
         clips[of] = shade * np.clip(0.5 - distance_to(form, x[of][:, :, None, :], y[of][:, :, :, None]), 0, 1)
-    return Rows(clips[:, :, None], content * len(what.motions) + motion)
+    return what.rows(clips, content, motion, shape)
 
 
-def draw_digits(rng: np.random.Generator, count: int, split: str = "train") -> Rows:
-    """Clips of moving digits, x [count, 12, 1, 20, 20], made of the images of one split of 'digits'."""
-    what = DIGITS
+def move_digits(images: Rows, rng: np.random.Generator, shape: Sequence[int]) -> Rows:
+    """Clips of moving digits, x [*shape, 12, 1, 20, 20], made of images [M, 8, 8]."""
+    what, count = DIGITS, math.prod(shape)
     frames, _, height, _ = what.shape
-    images = _images()[split]
     side, room = images.x.shape[-1], height - images.x.shape[-1]
     content, motion = (rng.integers(0, len(names), count) for names in (what.contents, what.motions))
     order, sizes = np.argsort(images.y, kind="stable"), np.bincount(images.y)
@@ -110,12 +110,7 @@ def draw_digits(rng: np.random.Generator, count: int, split: str = "train") -> R
     rows = place[..., 1, None, None] + np.arange(side)[:, None]
     columns = place[..., 0, None, None] + np.arange(side)
     clips[n, t, 0, rows, columns] = images.x[chosen][:, None]
-    return Rows(clips, content * len(what.motions) + motion)
-
-
-@cache
-def _images() -> dict[str, Rows]:
-    return digits.read()
+    return what.rows(clips, content, motion, shape)
 
 
 SHAPES = Moving(
@@ -125,7 +120,6 @@ SHAPES = Moving(
     definition="8 frames of 16 x 16: a square (side 5), a ring (radius 2.3, width 1.4) or a cross (bars 6 x 2), shade 0.5"
     " or 1, edges 1 pixel soft, moves 1 pixel a frame right, left, down or up; all 24 cells alike, and all places that"
     " keep it inside (computed)",
-    draw=draw_shapes,
 )
 DIGITS = Moving(
     contents=tuple("0123456789"),
@@ -134,20 +128,12 @@ DIGITS = Moving(
     definition="12 frames of 20 x 20: a digit of data set 'digits' moves 1 pixel a frame along each axis and bounces at the"
     " borders; its label has the direction of its first step; all 40 cells alike, images of a digit and places (computed"
     f" from digits of sha256 {digits.CARD.sha256})",
-    draw=draw_digits,
 )
 CLIPS = {"moving-shapes": SHAPES, "moving-digits": DIGITS}
 
 
-def _set(name: str, what: Moving, licence: str) -> DataSet:
-    def draw(rng: np.random.Generator, shape: Sequence[int]) -> Rows:
-        rows = what.draw(rng, math.prod(shape), "train")
-        return Rows(rows.x.reshape(*shape, *what.shape), rows.y.reshape(shape))
-
-    def read() -> dict[str, Rows]:
-        return {split: what.draw(generator(0, f"data/{name}/{split}"), count, split) for split, count in ROWS.items()}
-
-    card = Card(
+def _card(name: str, what: Moving, licence: str) -> Card:
+    return Card(
         name=name,
         kind="video",
         source=what.definition,
@@ -157,10 +143,9 @@ def _set(name: str, what: Moving, licence: str) -> DataSet:
         classes=what.classes,
         rows=ROWS,
     )
-    return DataSet(card, read, draw=draw)
 
 
 SETS = {
-    "moving-shapes": _set("moving-shapes", SHAPES, "none needed: computed"),
-    "moving-digits": _set("moving-digits", DIGITS, f"of the digits: {digits.CARD.licence}"),
+    "moving-shapes": DataSet(_card("moving-shapes", SHAPES, "none needed: computed"), draw=draw_shapes),
+    "moving-digits": DataSet(_card("moving-digits", DIGITS, digits.CARD.licence), combine=move_digits, base="digits"),
 }
