@@ -22,7 +22,7 @@ __all__ = ["CLIPS", "SETS", "Moving", "draw_shapes", "move_digits"]
 ROWS = {"train": 4800, "validation": 1200, "test": 2400}
 FORMS = ("square", "ring", "cross")
 SHADES = {"dim": 0.5, "bright": 1.0}
-REACH = 3.0  # of a shape from its centre, in pixels
+REACH = 4.0  # of a shape from its centre, in pixels
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def distance_to(form: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     x, y = np.abs(x), np.abs(y)
     if form == "square":
-        return np.maximum(x, y) - 2.5
+        return np.maximum(x, y) - 3.5
     if form == "ring":
-        return np.abs(np.hypot(x, y) - 2.3) - 0.7
-    return np.minimum(np.maximum(x - REACH, y - 1), np.maximum(x - 1, y - REACH))
+        return np.abs(np.hypot(x, y) - 3.2) - 0.8
+    return np.minimum(np.maximum(x - REACH, y - 1.2), np.maximum(x - 1.2, y - REACH))
 
 
 def draw_shapes(rng: np.random.Generator, shape: Sequence[int]) -> Rows:
@@ -117,17 +117,17 @@ SHAPES = Moving(
     contents=tuple(f"{shade} {form}" for form in FORMS for shade in SHADES),
     motions={"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)},
     shape=(8, 1, 16, 16),
-    definition="8 frames of 16 x 16: a square (side 5), a ring (radius 2.3, width 1.4) or a cross (bars 6 x 2), shade 0.5"
-    " or 1, edges 1 pixel soft, moves 1 pixel a frame right, left, down or up; all 24 cells alike, and all places that"
-    " keep it inside (computed)",
+    definition="8 frames of 16 x 16: a square (side 7), a ring (radius 3.2, width 1.6) or a cross (bars 8 x 2.4),"
+    " shade 0.5 or 1, edges 1 pixel soft, moves 1 pixel a frame right, left, down or up; all 24 cells alike, and all places"
+    " that keep it inside (computed)",
 )
 DIGITS = Moving(
     contents=tuple("0123456789"),
     motions={"right down": (1, 1), "right up": (1, -1), "left down": (-1, 1), "left up": (-1, -1)},
     shape=(12, 1, 20, 20),
-    definition="12 frames of 20 x 20: a digit of data set 'digits' moves 1 pixel a frame along each axis and bounces at the"
-    " borders; its label has the direction of its first step; all 40 cells alike, images of a digit and places (computed"
-    f" from digits of sha256 {digits.CARD.sha256})",
+    definition="12 frames of 20 x 20: a digit of data set 'digits' moves 1 pixel a frame along each axis and bounces at"
+    " the borders; its label has the direction of its first step; all 40 cells alike, images of a digit and places"
+    f" (computed from digits of sha256 {digits.CARD.sha256})",
 )
 CLIPS = {"moving-shapes": SHAPES, "moving-digits": DIGITS}
 
