@@ -2,8 +2,8 @@
 
 Papers: Tulyakov et al. 2018 (MoCoGAN: content and motion codes, one discriminator for frames and one for clips); Huang
 et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, schedules); Karras et al. 2018 (moving average).
-Deliberate differences: R3GAN's loss in place of the non-saturating one, no batch norm in either discriminator (penalties
-need rows that do not influence each other) nor in the generator, and clips as long as the data's.
+Deliberate differences: R3GAN's loss in place of the non-saturating one, no batch norm in either discriminator
+(penalties need rows that do not influence each other) nor in the generator, and clips as long as the data's.
 
 Legend: K lanes, U updates of a chunk, B clips of a batch, T frames, Z the generator's noise; discriminators "image" (of
 one frame of every clip) and "video" (of the clip).
@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from generative.generator import Generator, GeneratorConfig
 from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
-from generative.video_judge import VideoJudge, video_score
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Metrics, State
-from harness.spec import PerLaneFloat, Score
+from harness.spec import PerLaneFloat
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
 else:
     Frame = block_config(
         "generator",
-        "mlp-generator",
-        {"mlp-generator": {"hidden_features": 256}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
+        "dcgan-generator",
+        {"dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
     )
     Image = block_config("encoder", "dcgan", {"dcgan": {"hidden_features": 16, "norm": "none"}})
     Video = block_config(
@@ -78,10 +77,10 @@ class VideoGANConfig(GeneratorConfig):
         default_factory=dict, validate_default=True, description="the generator of a frame: a kind and its fields"
     )
     image_net: Image = Field(
-        default_factory=dict, validate_default=True, description="the discriminator of frames: an encoder's kind and its fields"
+        default_factory=dict, validate_default=True, description="discriminator of frames: an encoder's kind and its fields"
     )
     video_net: Video = Field(
-        default_factory=dict, validate_default=True, description="the discriminator of clips: an encoder's kind and its fields"
+        default_factory=dict, validate_default=True, description="discriminator of clips: an encoder's kind and its fields"
     )
     lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
@@ -142,15 +141,9 @@ class VideoGAN(Generator):
 
     Config = VideoGANConfig
 
-    @classmethod
-    def score_of(cls, config: VideoGANConfig) -> Score:
-        """The distance of whole clips."""
-        return video_score(config.card)
-
     def start(self, lanes: Lanes) -> State:
         """Networks, average generators and optimisers at progress 0."""
         self.begin(lanes)
-        self.judge = None
         execution = lanes.execution
         self.g_net, g, _ = execution.stack(self._generator, lanes.init_seeds("video-gan/generator"))
         self.d_nets, params = {}, {"g": g, "ema": {name: p.clone() for name, p in g.items()}}

@@ -6,8 +6,8 @@ Definitions, all over N generated clips and all of the data's own definition of 
 - consistent: the frame classifier gives all T frames, each seen alone, the same content;
 - cell deviation: every clip counts in its most probable cell; the largest |share * cells - 1| over cells. Uniform draws
   alone have some 0.25 at N = 2,000 and 24 cells, 0.12 at N = 10,000;
-- frechet_NAME: the distance to the held-out clips on the penultimate layer of extractor NAME: of whole clips, and of all
-  their frames.
+- frechet_NAME: the distance to the held-out clips on the penultimate layer of extractor NAME: of whole clips, and of
+  all their frames.
 
 Legend: N clips, T frames, C contents, M motions.
 """
@@ -18,16 +18,18 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from generative.extractors import Extractor, extractor, features
+from generative import extractors
+from generative.extractors import Extractor, features
 from generative.metrics import frechet_distance, moments
 from harness import data
 from harness.data.moving import CLIPS
 from harness.learner import Media
+from harness.randomness import generator
 from harness.spec import Score
 
-__all__ = ["CONFIDENT", "VideoJudge", "cell_shares", "clip_scores", "filmstrips", "tiled", "video_score"]
+__all__ = ["CONFIDENT", "VideoJudge", "cell_shares", "clip_scores", "filmstrips", "tiled"]
 
 CONFIDENT = 0.95
 SHOWN = 12  # clips of a picture
@@ -37,11 +39,6 @@ FPS = 8.0
 def extractor_names(card: data.Card) -> dict[str, str]:
     """The two extractors of a set of clips: of the whole clip and of one frame."""
     return {part: f"{card.name.replace('-', '_')}_{part}" for part in ("clip", "frame")}
-
-
-def video_score(card: data.Card) -> Score:
-    """The headline metric: the distance of whole clips."""
-    return Score(f"frechet_{extractor_names(card)['clip']}", "min", worst=1e6)
 
 
 def cell_shares(content: Tensor, motion: Tensor) -> Tensor:
@@ -78,21 +75,30 @@ def clip_scores(content: Tensor, motion: Tensor, frames: Tensor) -> dict[str, Te
 
 
 class VideoJudge:
-    """Compares clips with the held-out ones of their data set.
+    """Judges clips of `harness.data.moving` by the two extractors of their set; see `generative.judge.Judge`.
 
-    Args:
-        card: of the data set, one of `harness.data.moving`.
+    Raises:
+        ValueError: another extractor is asked for.
     """
 
-    def __init__(self, card: data.Card) -> None:
+    fewest = 2
+
+    def __init__(self, card: data.Card, extractor: str | nn.Module = "auto") -> None:
+        if extractor != "auto":
+            raise ValueError("clips are judged by their own two classifiers: leave the extractor at auto")
         self.card = card
         self.contents = len(CLIPS[card.name].contents)
         self.names = extractor_names(card)
-        self.nets: dict[str, Extractor] = {part: extractor(name) for part, name in self.names.items()}
+        self.nets: dict[str, Extractor] = {part: extractors.extractor(name) for part, name in self.names.items()}
         self.reference = data.load(card.name)["test"].x
         self.moments = _reference_moments(card.name)
 
-    def scores(self, rows: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    @staticmethod
+    def score(card: data.Card) -> Score:
+        """The distance of whole clips."""
+        return Score(f"frechet_{extractor_names(card)['clip']}", "min", worst=1e6)
+
+    def scores(self, rows: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Clips [N, T, 1, H, W] in [0, 1] to 0-dim float64 tensors; there is no label to hold them to."""
         found = {part: features(net, parts(rows)[part]) for part, net in self.nets.items()}
         clip, frame = (self.nets[part].logits(found[part].float()) for part in ("clip", "frame"))
@@ -103,7 +109,7 @@ class VideoJudge:
         }
         return distances | clip_scores(content, motion, frame.unflatten(0, rows.shape[:2]))
 
-    def media(self, rows: Tensor, labels: Tensor | None = None) -> dict[str, Media]:
+    def media(self, rows: Tensor, labels: Tensor | None) -> dict[str, Media]:
         """Clips that move, and their frames side by side, beside held-out ones."""
         samples, real = rows[:SHOWN].numpy(), self.reference[:SHOWN]
         moving = np.concatenate([tiled(samples), tiled(real)], axis=2)
@@ -117,6 +123,14 @@ class VideoJudge:
             ),
         }
 
+    def frame(self, rows: Tensor, labels: Tensor | None) -> np.ndarray:
+        """The filmstrips of the first clips."""
+        return filmstrips(rows[:SHOWN].numpy())
+
+    def real(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Clips drawn afresh."""
+        return torch.as_tensor(data.draw(self.card.name, generator(0, "judge/real"), (count,))), None
+
 
 def parts(rows: Tensor) -> dict[str, Tensor]:
     """What either extractor sees of clips [N, T, ...]: the clips, and all frames [N * T, ...]."""
@@ -127,7 +141,7 @@ def parts(rows: Tensor) -> dict[str, Tensor]:
 def _reference_moments(name: str) -> dict[str, tuple[Tensor, Tensor]]:
     about = data.card(name)
     rows = torch.as_tensor(data.load(name)["test"].x.copy())
-    return {part: moments(features(extractor(of), parts(rows)[part])) for part, of in extractor_names(about).items()}
+    return {part: moments(features(extractors.extractor(of), parts(rows)[part])) for part, of in extractor_names(about).items()}
 
 
 def _bytes(clips: np.ndarray) -> np.ndarray:
@@ -156,6 +170,6 @@ def tiled(clips: np.ndarray, columns: int = 3, scale: int = 3) -> np.ndarray:
 
 
 def filmstrips(clips: np.ndarray, scale: int = 3) -> np.ndarray:
-    """Clips [N, T, C, H, W] in [0, 1] as one picture, a row each, time to the right: uint8 [N * (H + 1) * scale, ...]."""
+    """Clips [N, T, C, H, W] in [0, 1] as one picture: a row each, time to the right, a pixel `scale` wide."""
     n, t, height, width, channels = (framed := _bytes(clips)).shape
     return _scaled(framed.transpose(0, 2, 1, 3, 4).reshape(n * height, t * width, channels), scale)
