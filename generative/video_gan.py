@@ -69,10 +69,10 @@ class VideoGANConfig(GeneratorConfig):
 
     data: str = Field("moving-shapes", description="data set of clips")
     images: int = Field(128_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
-    batch: int = Field(64, ge=1, description="clips of one update")
+    batch: int = Field(32, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")
-    noise_features: int = Field(2, ge=1, description="width of the noise that each frame adds to the motion")
+    noise_features: int = Field(1, ge=1, description="width of the noise that each frame adds to the motion")
     frame: Frame = Field(
         default_factory=dict, validate_default=True, description="the generator of a frame: a kind and its fields"
     )
@@ -85,8 +85,8 @@ class VideoGANConfig(GeneratorConfig):
     lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
     lr_end: float = Field(0.05, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma_image: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on frames at the start")
-    gamma_video: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on clips at the start")
+    gamma_image: PerLaneFloat = Field(0.1, ge=0, description="weight of R1 and R2 on frames at the start")
+    gamma_video: PerLaneFloat = Field(0.3, ge=0, description="weight of R1 and R2 on clips at the start")
     gamma_end: float = Field(0.1, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")

@@ -4,7 +4,8 @@ Paper: Tulyakov, Liu, Yang & Kautz 2018, "MoCoGAN: Decomposing Motion and Conten
 it: one content code a clip, a GRU whose state starts as noise and takes fresh noise at every frame, one image generator
 for all frames.
 Deliberate differences: all noise of a clip comes as one vector, so that it is sampled, interpolated and exported as
-every generator here; the image generator is any of `nets`, called for all frames at once.
+every generator here; the image generator is any of `nets`, called for all frames at once; the GRU's update gate starts
+near open (bias 2), as forget gates of LSTMs do, or the last frames would know nothing of the state that the first had.
 
 Legend: B clips, T frames, Z_C content features, Z_M motion features, E noise features of a frame.
 """
@@ -46,7 +47,7 @@ class MoCoGANGenerator(nn.Module):
         in_features: int,
         out_shape: tuple[int, ...],
         motion_features: int = 16,
-        noise_features: int = 2,
+        noise_features: int = 1,
         frame: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -63,6 +64,8 @@ class MoCoGANGenerator(nn.Module):
         self.motion_features = motion_features
         self.out_shape = tuple(out_shape)
         self.motion = Recurrent(noise_features, motion_features, "gru")
+        with torch.no_grad():  # torch's order of gates: reset, update, candidate
+            self.motion.get_parameter("bias_ih_l0")[motion_features : 2 * motion_features] += 2.0
         self.frame = build(
             frame or {"kind": "dcgan-generator", "norm": "layer"}, self.content_features + motion_features, tuple(image)
         )

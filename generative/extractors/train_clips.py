@@ -1,4 +1,4 @@
-"""Trains a clip's or a frame's classifier and writes weights and card: `python -m generative.extractors.train_clips NAME`.
+"""Trains a classifier of clips or of frames as an extractor: `python -m generative.extractors.train_clips NAME`.
 
 Every update sees clips drawn afresh. A clip's classifier is convolutional over space and time, its logits are the
 contents, then the motions; a frame's sees one frame of every clip, its logits are the contents.
@@ -31,8 +31,8 @@ BATCH = 64
 CLIP = {"kind": "video-cnn", "hidden_features": 12, "depth": 3, "factorised": False, "norm": "batch"}
 FRAME = {"kind": "cnn", "hidden_features": 16, "depth": 3, "norm": "batch"}
 RECIPES: dict[str, dict[str, Any]] = {
-    "moving_shapes_clip": {"data": "moving-shapes", "updates": 1000, "net": CLIP},
-    "moving_shapes_frame": {"data": "moving-shapes", "updates": 1000, "net": FRAME},
+    "moving_shapes_clip": {"data": "moving-shapes", "updates": 600, "net": CLIP},
+    "moving_shapes_frame": {"data": "moving-shapes", "updates": 600, "net": FRAME},
     "moving_digits_clip": {"data": "moving-digits", "updates": 2000, "net": {**CLIP, "hidden_features": 16}},
     "moving_digits_frame": {"data": "moving-digits", "updates": 2000, "net": FRAME},
 }
