@@ -32,12 +32,12 @@ class Extractor(nn.Module):
     """A classifier cut before its head. Any module that takes [B, *shape] in [0, 1] and gives [B, F] may stand here.
 
     Args:
-        net: an encoder and a head: images in [-1, 1] to logits.
+        net: a `nets.registry.Network`, an encoder and a head: images in [-1, 1] to logits.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Any) -> None:
         super().__init__()
-        self.net = net.eval().requires_grad_(False)
+        self.net: Any = net.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, *shape] in [0, 1] to features [B, F]."""
@@ -79,16 +79,10 @@ def extractor(name: str) -> Extractor:
     return Extractor(export.load(path).float())
 
 
-def extractor_of(data: str) -> str:
-    """The name of the extractor that was trained on a data set.
-
-    Raises:
-        ExtractorError: there is none.
-    """
-    found = [name for name in names() if card(name)["data"] == data and card(name)["kind"] == "images"]
-    if not found:
-        raise ExtractorError(f"no extractor was trained on {data!r}: pass a module that gives features [B, F], or train one")
-    return found[0]
+def extractor_of(data: str) -> str | None:
+    """The name of the extractor of images that was trained on a data set; None where there is none."""
+    found = (name for name in names() if card(name)["data"] == data and card(name)["kind"] == "images")
+    return next(found, None)
 
 
 @torch.no_grad()
