@@ -68,7 +68,7 @@ class VideoGANConfig(GeneratorConfig):
     kinds: ClassVar = ("video",)
 
     data: str = Field("moving-shapes", description="data set of clips")
-    images: int = Field(128_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
+    images: int = Field(96_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
     batch: int = Field(32, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")

@@ -5,7 +5,7 @@ Definitions, all over N generated clips and all of the data's own definition of 
 - recognised: the clip classifier's largest probability is at least 0.95; separately for content, motion, and both;
 - consistent: the frame classifier gives all T frames, each seen alone, the same content;
 - cell deviation: every clip counts in its most probable cell; the largest |share * cells - 1| over cells. Uniform draws
-  alone have some 0.25 at N = 2,000 and 24 cells, 0.12 at N = 10,000;
+  alone have some 0.24 at N = 2,000 and 24 cells, 0.15 at N = 4,800;
 - frechet_NAME: the distance to the held-out clips on the penultimate layer of extractor NAME: of whole clips, and of
   all their frames.
 

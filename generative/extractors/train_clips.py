@@ -28,12 +28,12 @@ from nets.registry import build
 __all__ = ["RECIPES", "train"]
 
 BATCH = 64
-CLIP = {"kind": "video-cnn", "hidden_features": 12, "depth": 3, "factorised": False, "norm": "batch"}
-FRAME = {"kind": "cnn", "hidden_features": 16, "depth": 3, "norm": "batch"}
+CLIP = {"kind": "video-cnn", "hidden_features": 16, "first_stride": 2, "factorised": False, "norm": "batch"}
+FRAME = {"kind": "resnet", "hidden_features": [8, 16, 32], "depth": 1}
 RECIPES: dict[str, dict[str, Any]] = {
     "moving_shapes_clip": {"data": "moving-shapes", "updates": 600, "net": CLIP},
     "moving_shapes_frame": {"data": "moving-shapes", "updates": 600, "net": FRAME},
-    "moving_digits_clip": {"data": "moving-digits", "updates": 2000, "net": {**CLIP, "hidden_features": 16}},
+    "moving_digits_clip": {"data": "moving-digits", "updates": 2000, "net": CLIP},
     "moving_digits_frame": {"data": "moving-digits", "updates": 2000, "net": FRAME},
 }
 
@@ -62,7 +62,7 @@ def inputs(clips: Any, of_frames: bool, index: Any) -> Tensor:
 
 def answers(name: str, labels: Any) -> tuple[Tensor, Tensor]:
     """Contents and motions of labels, int64 [N] each."""
-    y = torch.as_tensor(labels)
+    y = torch.tensor(labels)
     motions = len(CLIPS[name].motions)
     return y // motions, y % motions
 

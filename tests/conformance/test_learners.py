@@ -59,6 +59,12 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
+    "video-gan": (
+        {"images": 1600, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
+         "frame": {"hidden_features": 2}, "image_net": {"hidden_features": 2}, "video_net": {"hidden_features": 2}},
+        ("lr_g", "lr_d"),
+        2,
+    ),
     "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
