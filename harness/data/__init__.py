@@ -3,7 +3,7 @@
 from harness.data.cards import Card, DataError, Kind, Rows
 from harness.data.plane import centres, points, std
 from harness.data.ring import ring_centres, ring_points
-from harness.data.sets import card, draw, draw_rows, load, names, spelled, tokens
+from harness.data.sets import card, draw, draw_rows, load, names, pairs, spelled, tokens
 
 __all__ = [
     "Card",
@@ -16,6 +16,7 @@ __all__ = [
     "draw_rows",
     "load",
     "names",
+    "pairs",
     "points",
     "ring_centres",
     "ring_points",

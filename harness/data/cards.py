@@ -13,9 +13,21 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["COMPUTED", "Card", "DataError", "DataSet", "Kind", "Rows", "cut", "digest", "hashed_order", "split_sizes"]
+__all__ = [
+    "COMPUTED",
+    "Card",
+    "DataError",
+    "DataSet",
+    "Kind",
+    "Rows",
+    "cut",
+    "digest",
+    "hashed_order",
+    "places",
+    "split_sizes",
+]
 
-Kind = Literal["images", "points", "video", "tokens"]
+Kind = Literal["images", "points", "video", "tokens", "series", "table", "pairs"]
 COMPUTED = "computed: nothing to get"
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -30,13 +42,15 @@ class Card:
 
     Attributes:
         name: as experiment files write it.
-        kind: "images" (pixels in [0, 1]), "points", "video" (pixels in [0, 1]) or "tokens".
+        kind: "images" and "video" (pixels in [0, 1]), "points", "tokens", "series", "table" or "pairs" (of texts).
         source: where the data comes from, for people.
         licence: under which it may be used.
         sha256: of the content (files) or of the definition (computed sets); part of a trial's identity.
-        shape: of one row: (height, width) or (channels, height, width) of an image, (features,) of a point, (frames,
-            channels, height, width) of a clip, (length,) of tokens.
-        classes: how many labels there are (modes, for points); for tokens, the size of the vocabulary.
+        shape: of one row: (height, width) or (channels, height, width) of an image, (features,) of a point or of a line
+            of a table, (frames, channels, height, width) of a clip, (length,) of tokens, (steps, features) of a series;
+            () of a pair.
+        classes: how many labels there are (modes, for points), 0 where the target is a number or free text; for tokens,
+            the size of the vocabulary.
         rows: how many rows each split has: "train", "validation", "test"; empty where there are none to load.
         get: one sentence on how to get it.
     """
@@ -58,7 +72,8 @@ class Rows:
 
     Attributes:
         x: float32 [N, *shape] (images and clips in [0, 1]), or int64 [N, length] for tokens.
-        y: int64 [N], labels (for points the mode each came from, for tokens the document).
+        y: int64 [N], labels (for points the mode each came from, for tokens the document); float32 [N], targets, where
+            the card has no classes.
     """
 
     x: np.ndarray
@@ -70,7 +85,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: what it is and how to come by its rows: one of `read`, `draw` and `combine`, or none.
+    """A data set: what it is and how to come by its rows: by one of `read`, `draw`, `combine` and `texts`.
 
     Attributes:
         card: what it is; the sha256 of a stored set is that of its files' unpacked bytes, one after the other.
@@ -80,6 +95,7 @@ class DataSet:
         combine: the same from (rows, rng, shape), out of the rows of another set's split.
         base: that other set.
         streams: makes the token stream of every split, int64 [n].
+        texts: makes the pairs of every split, (source, target).
         alphabet: character i is what token i spells.
     """
 
@@ -90,6 +106,7 @@ class DataSet:
     combine: Callable[[Rows, np.random.Generator, Sequence[int]], Rows] | None = None
     base: str = ""
     streams: Callable[[], dict[str, np.ndarray]] | None = None
+    texts: Callable[[], dict[str, list[tuple[str, str]]]] | None = None
     alphabet: str = ""
 
 
@@ -112,10 +129,12 @@ def hashed_order(rows: Sequence[bytes]) -> np.ndarray:
     return np.argsort([hashlib.sha256(row).hexdigest() for row in rows], kind="stable")
 
 
+def places(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Where splits of these sizes lie, one after the other."""
+    stops = np.cumsum(list(sizes.values())).tolist()
+    return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
+
+
 def cut(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int]) -> dict[str, Rows]:
     """Splits of these sizes, one after the other."""
-    stops = np.cumsum(list(sizes.values()))
-    return {
-        name: Rows(x[stop - size : stop], y[stop - size : stop])
-        for (name, size), stop in zip(sizes.items(), stops, strict=True)
-    }
+    return {name: Rows(x[place], y[place]) for name, place in places(sizes).items()}

@@ -5,21 +5,22 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.data.cards import Card, DataError
 
-__all__ = ["FOLDER", "own_folder", "packaged", "stored", "unpacked"]
+__all__ = ["FOLDER", "debian_folders", "own_folders", "packaged", "stored", "unpacked"]
 
 FOLDER = "SEEDBED_DATA"  # environment variable: a folder of data sets
 
 
-def own_folder() -> Path | None:
-    """The folder that the environment variable names, if it does."""
+def own_folders(*paths: str) -> list[Path]:
+    """These folders inside the one that the environment variable names, if it names one."""
     named = os.environ.get(FOLDER)
-    return Path(named) if named else None
+    return [Path(named) / path for path in paths] if named else []
 
 
 def packaged(card: Card, package: str, path: str) -> Path:
@@ -33,6 +34,11 @@ def packaged(card: Card, package: str, path: str) -> Path:
         if (Path(folder) / path).exists():
             return Path(folder) / path
     raise DataError(f"data set {card.name!r} needs {path} of the Python package {package}: {card.get}")
+
+
+def debian_folders(package: str, path: str) -> list[Path]:
+    """Where a folder of a Debian package lies: where `make data` unpacks it, and where apt installs it."""
+    return [root / path for root in (Path(sys.prefix) / "data" / package, Path("/"))]
 
 
 def stored(card: Card, folders: Sequence[Path], name: str) -> Path:

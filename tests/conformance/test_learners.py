@@ -17,6 +17,7 @@ from harness.learner import Lanes, learner_class, select
 from nets.lanes import Execution, has_compiler, reset_compiler
 
 SMALL = {"hidden_features": 8, "depth": 2}
+PERCEPTRONS = {"generator": {"kind": "mlp-generator", **SMALL}, "net": {"kind": "mlp", **SMALL}}
 NARROW = {"kind": "mlp", "hidden_features": [8, 8]}
 AGENT = {"steps": 2048, "net": NARROW, "eval_episodes": 4, "eval_sampled_episodes": 2}
 LABELS = {"label_smoothing": 0.1, "epochs": 2, "batch": 8}
@@ -58,14 +59,23 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier cnn": ({"net": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, **LABELS}, ("lr",), 3),
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
-    "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **SMALL}, ("lr_g", "lr_d"), 2),
+    "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
+    "gan digits": (
+        {"data": "digits", "images": 8000, "batch": 8, **PERCEPTRONS, "augment": ["cutout"]}, ("lr_g", "lr_d"), 2,
+    ),
+    "gan conditional": (
+        {"data": "digits", "images": 4000, "batch": 4, "loss": "hinge", "penalty": "r1", "penalty_every": 4,
+         "d_steps": 2, "conditional": True, "generator": {"kind": "sngan-generator", "hidden_features": 2},
+         "net": {"kind": "sngan", "hidden_features": 2, "depth": 0}},
+        ("lr_g", "lr_d"),
+        2,
+    ),
     "video-gan": (
         {"images": 1600, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
          "frame": {"hidden_features": 2}, "image_net": {"hidden_features": 2}, "video_net": {"hidden_features": 2}},
         ("lr_g", "lr_d"),
         2,
     ),
-    "gan digits": ({"data": "digits", "images": 8000, "batch": 8, **SMALL}, ("lr_g", "lr_d"), 2),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
 SEEDS = (11, 5, 8)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch.nn.functional import softplus
 
-from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
+from generative.losses import (
+    LOSSES,
+    PENALTIES,
+    logits_and_slopes,
+    rpgan_discriminator_loss,
+    rpgan_generator_loss,
+)
 from nets.lanes import Execution, grad_and_value
 
 
@@ -36,7 +43,8 @@ def test_generator_and_discriminator_gain_at_each_others_cost():
 def test_slopes_of_a_quadratic_critic():
     weight = torch.tensor([[2.0, 1.0], [1.0, 3.0]]).double()
     x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]]).double()
-    logits, slopes = logits_and_slopes(lambda x: 0.5 * ((x @ weight) * x).sum(-1), x)
+    logits, slopes, buffers = logits_and_slopes(lambda x: (0.5 * ((x @ weight) * x).sum(-1), {"n": x[0]}), x)
+    assert torch.equal(buffers["n"], x[0])
     torch.testing.assert_close(logits, torch.tensor([1.0, 6.0, 0.0]).double())
     torch.testing.assert_close(slopes, torch.tensor([5.0, 40.0, 0.0]).double())  # |W x|^2
 
@@ -47,7 +55,7 @@ def test_penalty_has_a_second_derivative_under_lanes():
     a, x = torch.randn(3, 2).double(), torch.randn(3, 6, 2).double()
 
     def penalty(a, x):
-        return logits_and_slopes(lambda x: torch.tanh(x @ a), x)[1].mean()
+        return logits_and_slopes(lambda x: (torch.tanh(x @ a), ()), x)[1].mean()
 
     def closed(a, x):
         return ((1 - torch.tanh(x @ a).square()).square() * a.square().sum()).mean()
@@ -67,3 +75,45 @@ def test_losses_stay_finite_for_large_logits():
     real, fake = torch.tensor([1e4]), torch.tensor([-1e4])
     assert rpgan_discriminator_loss(real, fake) == 0
     assert rpgan_generator_loss(real, fake) == softplus(torch.tensor(2e4)) == 2e4
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        ("rpgan", math.log1p(math.exp(-3)), math.log1p(math.exp(3))),
+        ("non-saturating", math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)), math.log1p(math.exp(1))),
+        ("hinge", 0.0, 1.0),
+        ("wasserstein", -3.0, 1.0),
+    ],
+)
+def test_losses_at_known_logits(name, discriminator, generator):
+    real, fake = torch.tensor([2.0, 2.0]).double(), torch.tensor([-1.0, -1.0]).double()
+    loss = LOSSES[name]
+    assert math.isclose(loss.discriminator(real, fake), discriminator, abs_tol=1e-12)
+    assert math.isclose(loss.generator(real if loss.paired else real[:0], fake), generator, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "penalty"), [("none", 0.0), ("r1", 12.5), ("r1+r2", 25.0), ("gradient-penalty", 16.0)]
+)
+def test_penalties_of_a_linear_critic(name, penalty):
+    """D(x) = 3 x_0 + 4 x_1 has the slope 5 everywhere."""
+    slope = torch.tensor([3.0, 4.0]).double()
+    real, fake = torch.randn(6, 2).double(), torch.randn(6, 2).double()
+    judged = PENALTIES[name](lambda x: (x @ slope, {"seen": x}), real, fake, torch.rand(6).double())
+    torch.testing.assert_close(judged.real, real @ slope)
+    torch.testing.assert_close(judged.fake, fake @ slope)
+    assert math.isclose(judged.penalty, penalty, rel_tol=1e-9, abs_tol=1e-12)
+    assert judged.buffers["seen"].shape[1] == 2
+
+
+def test_gradient_penalty_looks_between_real_and_generated_rows():
+    seen = []
+
+    def critic(x):
+        seen.append(x.detach())
+        return x.sum(-1), ()
+
+    real, fake = torch.zeros(4, 2).double(), torch.ones(4, 2).double()
+    PENALTIES["gradient-penalty"](critic, real, fake, torch.tensor([0.0, 0.25, 0.5, 1.0]).double())
+    torch.testing.assert_close(seen[0][:, 0], torch.tensor([1.0, 0.75, 0.5, 0.0]).double())

