@@ -77,10 +77,10 @@ class VideoGANConfig(GeneratorConfig):
         default_factory=dict, validate_default=True, description="the generator of a frame: a kind and its fields"
     )
     image_net: Image = Field(
-        default_factory=dict, validate_default=True, description="discriminator of frames: an encoder's kind and its fields"
+        default_factory=dict, validate_default=True, description="discriminator of frames: an encoder's kind, its fields"
     )
     video_net: Video = Field(
-        default_factory=dict, validate_default=True, description="discriminator of clips: an encoder's kind and its fields"
+        default_factory=dict, validate_default=True, description="discriminator of clips: an encoder's kind, its fields"
     )
     lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")

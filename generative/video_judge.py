@@ -139,9 +139,9 @@ def parts(rows: Tensor) -> dict[str, Tensor]:
 
 @cache
 def _reference_moments(name: str) -> dict[str, tuple[Tensor, Tensor]]:
-    about = data.card(name)
-    rows = torch.as_tensor(data.load(name)["test"].x.copy())
-    return {part: moments(features(extractors.extractor(of), parts(rows)[part])) for part, of in extractor_names(about).items()}
+    seen = parts(torch.as_tensor(data.load(name)["test"].x.copy()))
+    nets = {part: extractors.extractor(of) for part, of in extractor_names(data.card(name)).items()}
+    return {part: moments(features(net, seen[part])) for part, net in nets.items()}
 
 
 def _bytes(clips: np.ndarray) -> np.ndarray:

@@ -118,8 +118,8 @@ SHAPES = Moving(
     motions={"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)},
     shape=(8, 1, 16, 16),
     definition="8 frames of 16 x 16: a square (side 7), a ring (radius 3.2, width 1.6) or a cross (bars 8 x 2.4),"
-    " shade 0.5 or 1, edges 1 pixel soft, moves 1 pixel a frame right, left, down or up; all 24 cells alike, and all places"
-    " that keep it inside (computed)",
+    " shade 0.5 or 1, edges 1 pixel soft, moves 1 pixel a frame right, left, down or up; all 24 cells alike, and all"
+    " places that keep it inside (computed)",
 )
 DIGITS = Moving(
     contents=tuple("0123456789"),

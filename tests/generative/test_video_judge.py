@@ -91,7 +91,8 @@ def test_pictures_hold_every_pixel_in_its_place():
     video, strips = tiled(clips, columns=3, scale=2), filmstrips(clips, scale=2)
     assert video.shape == (3, 2 * 5 * 2, 3 * 6 * 2)
     assert strips.shape == (6 * 5 * 2, 3 * 6 * 2)
-    assert video[1, 2 * (5 + 2), 2 * (6 + 3)] == strips[2 * (4 * 5 + 2), 2 * (6 + 3)] == round(255 * clips[4, 1, 0, 2, 3])
+    pixel = round(255 * clips[4, 1, 0, 2, 3])  # of the clip in the second row, second column
+    assert video[1, 2 * (5 + 2), 2 * (6 + 3)] == strips[2 * (4 * 5 + 2), 2 * (6 + 3)] == pixel
     assert tiled(clips.repeat(3, 2)).shape[-1] == 3
 
 
