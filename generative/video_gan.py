@@ -38,7 +38,9 @@ ROWS_AT_ONCE = 500  # clips that an evaluation makes at once
 SECONDS = {"moving-shapes": 2e-3, "moving-digits": 5e-3}  # a clip, on one core of a 2-core machine
 
 if TYPE_CHECKING:
-    Frame = Image = Video = Any
+    Frame = Any
+    Image = Any
+    Video = Any
 else:
     Frame = block_config(
         "generator",
@@ -77,10 +79,10 @@ class VideoGANConfig(GeneratorConfig):
         default_factory=dict, validate_default=True, description="the generator of a frame: a kind and its fields"
     )
     image_net: Image = Field(
-        default_factory=dict, validate_default=True, description="discriminator of frames: an encoder's kind, its fields"
+        default_factory=dict, validate_default=True, description="encoder of the frames' discriminator: kind and fields"
     )
     video_net: Video = Field(
-        default_factory=dict, validate_default=True, description="discriminator of clips: an encoder's kind, its fields"
+        default_factory=dict, validate_default=True, description="encoder of the clips' discriminator: kind and fields"
     )
     lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
@@ -149,7 +151,7 @@ class VideoGAN(Generator):
         self.d_nets, params = {}, {"g": g, "ema": {name: p.clone() for name, p in g.items()}}
         for name in CRITICS:
             seeds = lanes.init_seeds(f"video-gan/{name}")
-            self.d_nets[name], params[name], _ = execution.stack(lambda of=name: self._critic(of), seeds)
+            self.d_nets[name], params[name], _ = execution.stack(partial(self._critic, name), seeds)
         self._update_each = execution.each(self._update)
         self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0], rare=True)
         return self.counters() | {
@@ -181,7 +183,7 @@ class VideoGAN(Generator):
 
     def companions(self, state: State, lane: int) -> dict[str, nn.Module]:
         """The discriminators: frames [B, C, H, W], or clips [B, T, C, H, W], in [-1, 1] to logits [B, 1]."""
-        return {name: module_of(lambda of=name: self._critic(of), state["params"][name], {}, lane) for name in CRITICS}
+        return {name: module_of(partial(self._critic, name), state["params"][name], {}, lane) for name in CRITICS}
 
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Clips of the average generators, [K, count, T, C, H, W] in [0, 1]."""

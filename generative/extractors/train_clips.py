@@ -48,9 +48,9 @@ def fit(name: str, of_frames: bool, net: nn.Module, updates: int, lr: float = 3e
         rows = data.draw_rows(name, rng, (BATCH,))
         x, truth = inputs(rows.x, of_frames, rng.integers(0, what.shape[0], BATCH)), answers(name, rows.y)
         logits = net(x).tensor_split([len(what.contents)], -1)
-        loss = sum(functional.cross_entropy(guess, y) for guess, y in zip(logits, truth, strict=True) if guess.shape[1])
+        pairs = [(guess, y) for guess, y in zip(logits, truth, strict=True) if guess.shape[1]]
         optimiser.zero_grad()
-        loss.backward()
+        torch.stack([functional.cross_entropy(guess, y) for guess, y in pairs]).sum().backward()
         optimiser.step()
         schedule.step()
 
@@ -95,7 +95,7 @@ def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
     fit(about.name, of_frames, net, recipe["updates"])
     weights = folder / f"{name}.safetensors"
     export.save(net.half(), weights)
-    kept = export.load(weights).float().eval()  # accuracies are those of the rounded weights
+    kept: Any = export.load(weights).float().eval()  # accuracies are those of the rounded weights
     card = {
         "name": name,
         "kind": "frames" if of_frames else "video",
