@@ -32,7 +32,7 @@ CLIP = {"kind": "video-cnn", "hidden_features": 16, "first_stride": 2, "factoris
 FRAME = {"kind": "resnet", "hidden_features": [8, 16, 32], "depth": 1}
 RECIPES: dict[str, dict[str, Any]] = {
     "moving_shapes_clip": {"data": "moving-shapes", "updates": 600, "net": CLIP},
-    "moving_shapes_frame": {"data": "moving-shapes", "updates": 600, "net": FRAME},
+    "moving_shapes_frame": {"data": "moving-shapes", "updates": 400, "net": FRAME},
     "moving_digits_clip": {"data": "moving-digits", "updates": 2000, "net": CLIP},
     "moving_digits_frame": {"data": "moving-digits", "updates": 2000, "net": FRAME},
 }
