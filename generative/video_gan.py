@@ -23,7 +23,7 @@ from generative.generator import Generator, GeneratorConfig
 from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Metrics, State
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Score
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
@@ -142,6 +142,7 @@ class VideoGAN(Generator):
     """K generators of clips, each with its own discriminators and its own real clips."""
 
     Config = VideoGANConfig
+    score = Score("frechet_moving_shapes_clip", "min", worst=1e6)
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average generators and optimisers at progress 0."""

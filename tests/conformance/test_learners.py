@@ -72,7 +72,8 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     ),
     "video-gan": (
         {"images": 1600, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
-         "frame": {"hidden_features": 2}, "image_net": {"hidden_features": 2}, "video_net": {"hidden_features": 2}},
+         "frame": {"kind": "mlp-generator", **SMALL}, "image_net": {"kind": "mlp", **SMALL},
+         "video_net": {"kind": "mlp", **SMALL}},
         ("lr_g", "lr_d"),
         2,
     ),

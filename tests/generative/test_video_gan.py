@@ -35,6 +35,20 @@ def test_penalties_of_either_discriminator_enter_its_own_steps(name):
     assert same["video" if name == "image" else "image"] is False  # through the generator
 
 
+@pytest.mark.slow
+def test_convolutions_as_lanes_equal_the_same_trial_alone():
+    fields, seeds = {**TINY, "batch": 2}, (3, 4)
+    states = []
+    for chosen in (seeds, seeds[1:]):
+        learner, config = VideoGAN(), VideoGANConfig(**fields)
+        states.append(learner.start(Lanes((config,) * len(chosen), chosen, Execution("eager", dtype=torch.float64))))
+        learner.advance(states[-1])
+    together, alone = (state["params"] for state in states)
+    for part, params in together.items():
+        for name, p in params.items():
+            torch.testing.assert_close(p[1], alone[part][name][0], rtol=1e-9, atol=1e-9)
+
+
 def test_the_average_follows_the_generator():
     learner, state = started()
     learner.advance(state)
