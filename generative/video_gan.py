@@ -35,7 +35,7 @@ __all__ = ["VideoGAN", "VideoGANConfig"]
 CRITICS = ("image", "video")
 LOGIT = {"kind": "linear", "out_features": 1, "bias": False}  # the losses see differences of logits only
 ROWS_AT_ONCE = 500  # clips that an evaluation makes at once
-SECONDS = {"moving-shapes": 2e-3, "moving-digits": 5e-3}  # a clip, on one core of a 2-core machine
+SECONDS = {"moving-shapes": 4e-3, "moving-digits": 1e-2}  # a clip, on one core of a 2-core machine
 
 if TYPE_CHECKING:
     Frame = Any
@@ -70,8 +70,8 @@ class VideoGANConfig(GeneratorConfig):
     kinds: ClassVar = ("video",)
 
     data: str = Field("moving-shapes", description="data set of clips")
-    images: int = Field(96_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
-    batch: int = Field(32, ge=1, description="clips of one update")
+    images: int = Field(64_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
+    batch: int = Field(16, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")
     noise_features: int = Field(1, ge=1, description="width of the noise that each frame adds to the motion")
@@ -84,11 +84,11 @@ class VideoGANConfig(GeneratorConfig):
     video_net: Video = Field(
         default_factory=dict, validate_default=True, description="encoder of the clips' discriminator: kind and fields"
     )
-    lr_g: PerLaneFloat = Field(2e-3, ge=0, description="the generator's learning rate at the start")
+    lr_g: PerLaneFloat = Field(3e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
     lr_end: float = Field(0.05, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma_image: PerLaneFloat = Field(0.1, ge=0, description="weight of R1 and R2 on frames at the start")
-    gamma_video: PerLaneFloat = Field(0.3, ge=0, description="weight of R1 and R2 on clips at the start")
+    gamma_image: PerLaneFloat = Field(0.02, ge=0, description="weight of R1 and R2 on frames at the start")
+    gamma_video: PerLaneFloat = Field(0.05, ge=0, description="weight of R1 and R2 on clips at the start")
     gamma_end: float = Field(0.1, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
