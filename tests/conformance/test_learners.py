@@ -71,7 +71,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         2,
     ),
     "video-gan": (
-        {"images": 1600, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
+        {"images": 240, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
          "frame": {"kind": "mlp-generator", **SMALL}, "image_net": {"kind": "mlp", **SMALL},
          "video_net": {"kind": "mlp", **SMALL}},
         ("lr_g", "lr_d"),
