@@ -138,14 +138,21 @@ class Generator(Learner):
     def evaluate(self, state: State) -> Metrics:
         """The judge's scores of `samples` rows, [K]."""
         rows = self.sample(state, self.lanes.config.samples)
-        labels = self.labels(rows.shape[1]).cpu() if self.lanes.config.conditional else None
-        scores = [self.judge.scores(each.cpu(), labels) for each in rows]
+        scores = [self.judge.scores(each, self._asked(len(each))) for each in rows]
         return {name: torch.stack([s[name] for s in scores]) for name in scores[0]}
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Samples beside held-out rows, as the judge draws them."""
         count = SHOWN[self.card.kind]
-        return self.judge.media(self.sample(state, count)[lane].cpu(), None)
+        return self.judge.media(self.sample(state, count)[lane], self._asked(count))
+
+    def frames(self, state: State) -> dict[str, list[np.ndarray]]:
+        """Samples of the same noise at every evaluation, as the judge draws them."""
+        count = SHOWN[self.card.kind]
+        return {"samples": [self.judge.frame(rows, self._asked(count)) for rows in self.sample(state, count)]}
+
+    def _asked(self, count: int) -> Tensor | None:
+        return self.labels(count) if self.lanes.config.conditional else None
 
 
 @cache

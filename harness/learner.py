@@ -48,6 +48,8 @@ BUILTIN: dict[str, str] = {
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
+    "vae": "generative.vae:VAE",
+    "diffusion": "generative.diffusion:Diffusion",
     "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
@@ -213,6 +215,13 @@ class Learner:
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
+        return {}
+
+    def frames(self, state: State) -> dict[str, Sequence[np.ndarray]]:
+        """Optional: at every evaluation one picture a lane, by name: a video over training each.
+
+        Pictures are uint8 [H, W] or [H, W, 3]. Draw them from fixed noise, so that what moves is what was learnt.
+        """
         return {}
 
     def close(self) -> None:

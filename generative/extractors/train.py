@@ -52,7 +52,7 @@ def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
         "data": about.name,
         "data_sha256": about.sha256,
         "features": features(Extractor(kept), x[:1]).shape[1],
-        "net": RESNET,
+        "net": recipe.pop("net", RESNET),
         "recipe": recipe,
         "validation_accuracy": round(accuracy(kept, *tensors(splits["validation"])), 4),
         "test_accuracy": round(accuracy(kept, *tensors(splits["test"])), 4),

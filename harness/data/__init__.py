@@ -3,17 +3,19 @@
 from harness.data.cards import Card, DataError, Kind, Rows
 from harness.data.plane import centres, points, std
 from harness.data.ring import ring_centres, ring_points
-from harness.data.sets import card, draw, draw_rows, load, names, pairs, spelled, tokens
+from harness.data.sets import about, card, draw, draw_rows, lacking, load, names, pairs, spelled, tokens
 
 __all__ = [
     "Card",
     "DataError",
     "Kind",
     "Rows",
+    "about",
     "card",
     "centres",
     "draw",
     "draw_rows",
+    "lacking",
     "load",
     "names",
     "pairs",

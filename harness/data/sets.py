@@ -13,7 +13,7 @@ from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
 
-__all__ = ["card", "draw", "draw_rows", "load", "names", "pairs", "spelled", "tokens"]
+__all__ = ["about", "card", "draw", "draw_rows", "lacking", "load", "names", "pairs", "spelled", "tokens"]
 
 SPLITS = ("train", "validation", "test")
 # A module of data sets is one line here.
@@ -42,6 +42,24 @@ def _set(name: str) -> DataSet:
     if name not in _SETS:
         raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
     return _SETS[name]
+
+
+def about(name: str) -> Card:
+    """The card of a data set, whether its files are here or not.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    return _set(name).card
+
+
+def lacking(name: str) -> str | None:
+    """Why a data set cannot be used here and what to do; None if it can."""
+    try:
+        card(name)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 @cache

@@ -77,6 +77,24 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr_g", "lr_d"),
         2,
     ),
+    "vae ring-8": (
+        {"images": 4000, "batch": 16, "samples": 200, "encoder": {**SMALL}, "decoder": {**SMALL}}, ("lr",), 2,
+    ),
+    "vae digits": (
+        {"data": "digits", "images": 2000, "batch": 8, "samples": 100, "latent_features": 4, "conditional": True,
+         "encoder": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, "decoder": {**SMALL}},
+        ("lr",),
+        2,
+    ),
+    "diffusion ring-8": (
+        {"images": 4000, "batch": 16, "samples": 200, "steps": 4, "net": {**SMALL}}, ("lr",), 2,
+    ),
+    "diffusion digits": (
+        {"data": "digits", "images": 1200, "batch": 4, "samples": 100, "steps": 2, "conditional": True, "guidance": 2,
+         "net": {"kind": "unet", "hidden_features": 2, "factors": [1], "patch": 2, "dropout": 0.2}},
+        ("lr",),
+        2,
+    ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
 SEEDS = (11, 5, 8)

@@ -1,4 +1,4 @@
-"""Examples of generators, discriminators' encoders and the projection head."""
+"""Examples of generators, denoisers, discriminators' encoders and the projection head."""
 
 import torch
 
@@ -13,6 +13,11 @@ def noise():
 
 def noise_and_labels():
     return torch.randn(3, 2), LABELS
+
+
+def noisy(*shape):
+    """Noisy rows, the noise's levels and labels, of which 2 stands for "not known"."""
+    return lambda: (torch.randn(3, *shape), torch.randn(3), torch.tensor([0, 1, 2]))
 
 
 def silent(*blocks: int) -> dict[str, str]:
@@ -41,6 +46,8 @@ EXAMPLES = [
     ),
     Example({"kind": "r3gan-generator", **R3}, (2,), (1, 8, 8), noise, smooth=False, unused=silent(0, 2)),
     Example({"kind": "r3gan", **R3}, (8, 8), smooth=False, unused=silent(1, 3)),
+    Example({"kind": "unet", "heads": 2, "dropout": 0.2, "classes": 2, **SMALL}, (1, 4, 4), None, noisy(1, 4, 4)),
+    Example({"kind": "mlp-denoiser", "depth": 1, "classes": 2, **SMALL}, (2,), None, noisy(2)),
     Example(
         {"kind": "projection", "in_features": 4, "out_features": 1, "classes": 2},
         inputs=lambda: (torch.randn(3, 4), LABELS),
