@@ -127,18 +127,18 @@ DIGITS = Moving(
     shape=(12, 1, 20, 20),
     definition="12 frames of 20 x 20: a digit of data set 'digits' moves 1 pixel a frame along each axis and bounces at"
     " the borders; its label has the direction of its first step; all 40 cells alike, images of a digit and places"
-    f" (computed from digits of sha256 {digits.CARD.sha256})",
+    " (computed)",
 )
 CLIPS = {"moving-shapes": SHAPES, "moving-digits": DIGITS}
 
 
-def _card(name: str, what: Moving, licence: str) -> Card:
+def _card(name: str, what: Moving, licence: str, base: str = "") -> Card:
     return Card(
         name=name,
         kind="video",
         source=what.definition,
         licence=licence,
-        sha256=digest(what.definition),
+        sha256=digest(what.definition + base),
         shape=what.shape,
         classes=what.classes,
         rows=ROWS,
@@ -147,5 +147,7 @@ def _card(name: str, what: Moving, licence: str) -> Card:
 
 SETS = {
     "moving-shapes": DataSet(_card("moving-shapes", SHAPES, "none needed: computed"), draw=draw_shapes),
-    "moving-digits": DataSet(_card("moving-digits", DIGITS, digits.CARD.licence), combine=move_digits, base="digits"),
+    "moving-digits": DataSet(
+        _card("moving-digits", DIGITS, digits.CARD.licence, digits.CARD.sha256), combine=move_digits, base="digits"
+    ),
 }
