@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -43,19 +42,35 @@ DRAWS = 16  # of the importance-weighted bound
 SHRINK = 1 - 1e-4  # keeps Bernoulli's logits within 10
 PERCEPTRONS = {"mlp", "residual-mlp", "mlp-generator"}  # what gains from lanes on a CPU
 
+PICTURES: dict[str, Any] = {  # fields of which images have another default than points
+    "encoder": {"kind": "dcgan", "hidden_features": 32},
+    "decoder": {"kind": "dcgan-generator", "hidden_features": 32},
+    "latent_features": 32,
+    "likelihood": "bernoulli",
+    "lr": 1e-3,
+}
+TINY: dict[str, Any] = {  # and those of 8 x 8 pixels yet another
+    "encoder": {"kind": "mlp", "hidden_features": 256, "depth": 2},
+    "decoder": {"kind": "mlp-generator", "hidden_features": 256, "depth": 2},
+    "latent_features": 16,
+    "lr": 2e-3,
+}
+WIDE = {"hidden_features": 64, "depth": 3, "activation": "silu"}
+
 if TYPE_CHECKING:
     EncoderNet = Any
     DecoderNet = Any
 else:
-    EncoderNet = block_config("encoder", "mlp", {"mlp": {"hidden_features": 256}})
-    DecoderNet = block_config("generator", "mlp-generator", {"mlp-generator": {"hidden_features": 256, "depth": 2}})
+    EncoderNet = block_config("encoder", "mlp", {"mlp": WIDE})
+    DecoderNet = block_config("generator", "mlp-generator", {"mlp-generator": WIDE})
 
 
 class VAEConfig(GeneratorConfig):
     """An encoder, a decoder and the likelihood between them."""
 
     defaults: ClassVar = {
-        name: {"likelihood": "gaussian", "latent_features": 2} for name in data.names("points")
+        **dict.fromkeys(data.names("images"), PICTURES),
+        **{name: {**PICTURES, **TINY} for name in ("digits", "stacked-digits")},
     }
 
     encoder: EncoderNet = Field(
@@ -64,12 +79,12 @@ class VAEConfig(GeneratorConfig):
     decoder: DecoderNet = Field(
         default_factory=dict, validate_default=True, description="latents to rows: a generator's kind and its fields"
     )
-    latent_features: int = Field(32, ge=1, description="width of the latent")
+    latent_features: int = Field(2, ge=1, description="width of the latent")
     likelihood: Literal["bernoulli", "gaussian"] = Field(
-        "bernoulli", description="of a feature, given the latent; a Gaussian's standard deviation is learned"
+        "gaussian", description="of a feature, given the latent; a Gaussian's standard deviation is learned"
     )
     beta: PerLaneFloat = Field(1.0, ge=0, description="weight of the KL divergence; 1 gives the bound itself")
-    lr: PerLaneFloat = Field(2e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
+    lr: PerLaneFloat = Field(4e-3, ge=0, description="learning rate at the start; it falls to 0 along a cosine")
     ema_half_life: float = Field(
         20_000, gt=0, description="images after which the average networks have forgotten half of former ones"
     )
@@ -89,8 +104,8 @@ class VAEConfig(GeneratorConfig):
 
     @property
     def seconds_per_progress(self) -> float:
-        """Measured on one core of a 2-core machine."""
-        return 1e-4
+        """Measured on one busy core of two at default widths."""
+        return 1e-4 if {self.encoder.kind, self.decoder.kind} <= PERCEPTRONS else 1e-3
 
     @model_validator(mode="after")
     def _can_be_built(self) -> VAEConfig:
@@ -144,30 +159,11 @@ def active_units(means: Tensor) -> Tensor:
     return (means.var(0) > ACTIVE).to(means.dtype).sum()
 
 
-class Autoencoder(nn.Module):
-    """Both networks and, for a Gaussian likelihood, the logarithm of its standard deviation (0 at the start).
-
-    Args:
-        config: of the learner.
-    """
-
-    def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        self.encoder, self.decoder = build(*config.encoder_fields), build(*config.decoder_fields)
-        if config.likelihood == "gaussian":
-            self.log_std = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor, noise: Tensor, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, noise [B, Z] (and labels) to mean [B, Z], log variance [B, Z] and decoded rows."""
-        mean, log_var = self.encoder(x).chunk(2, -1)
-        return mean, log_var, self.decoder(mean + (0.5 * log_var).exp() * noise, *labels)
-
-
 class VAE(Generator):
     """K autoencoders, each trained on its own rows and noise."""
 
     Config = VAEConfig
-    net: Any  # an Autoencoder without weights
+    latent = True
 
     def start(self, lanes: Lanes) -> State:
         """Networks, average networks and optimisers at progress 0."""
@@ -176,11 +172,15 @@ class VAE(Generator):
         held, tensor = data.load(config.data)["test"], lanes.execution.tensor
         x, y = tensor(held.x[:HELD_OUT].copy()), tensor(held.y[:HELD_OUT].copy())
         self._held = (x if self.card.kind == "points" else 2 * x - 1), y
-        build_one = partial(Autoencoder, config)
-        self.net, params, buffers = lanes.execution.stack(build_one, lanes.init_seeds("vae/init"))
+        stack = lanes.execution.stack
+        self.encoder, *encoder = stack(lambda: build(*config.encoder_fields), lanes.init_seeds("vae/encoder"))
+        self.decoder, *decoder = stack(lambda: build(*config.decoder_fields), lanes.init_seeds("vae/decoder"))
+        params, buffers = (joined(e, d) for e, d in zip(encoder, decoder, strict=True))
+        if config.likelihood == "gaussian":
+            params["log_std"] = torch.zeros_like(self.hyper["lr"])
         each = lanes.execution.each
         self._update_each = each(self._update)
-        self._decode_each = each(self._decode, rare=True)
+        self._decode_each = each(lambda *inputs: self._decode(*inputs)[0], rare=True)
         self._bounds_each = each(self._bounds, in_dims=(0, 0, None, None, 0), rare=True)
         self._reconstruct_each = each(self._reconstruct, in_dims=(0, 0, None, None), rare=True)
         return {
@@ -196,8 +196,8 @@ class VAE(Generator):
         progress = int(state["progress"][0])
         x, labels = self.real("vae/real", progress, (config.updates, config.batch))  # [K, U, B, *row], [K, U, B]
         noise = lanes.noise("vae/noise", progress, (config.updates, config.batch, config.latent_features))
-        keys = lanes.keys("vae/dropout", progress, config.updates)
-        batches = {"x": x, "labels": labels, "noise": noise, "key": keys}
+        keys = lanes.keys("vae/dropout", progress, 2 * config.updates).unflatten(1, (-1, 2))
+        batches = {"x": x, "labels": labels, "noise": noise, "keys": keys}
         totals: dict[str, Tensor] = {}
         for u in range(config.updates):
             hp = self._hyperparameters(progress + u * config.batch)
@@ -212,8 +212,11 @@ class VAE(Generator):
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Means of the likelihood for latents from the prior, in the data's own range, [K, N, *row]."""
         z = self.lanes.noise(f"vae/{purpose}", 0, (count, self.lanes.config.latent_features))
-        labels = self.labels(count).expand(len(z), -1)
-        parts = zip(z.split(HELD_OUT, 1), labels.split(HELD_OUT, 1), strict=True)
+        return self.made(state, z, self.labels(count))
+
+    def made(self, state: State, codes: Tensor, labels: Tensor) -> Tensor:
+        """Means of the likelihood for these codes."""
+        parts = zip(codes.split(HELD_OUT, 1), labels.expand(len(codes), -1).split(HELD_OUT, 1), strict=True)
         average = state["params"]["ema"], state["buffers"]
         return self.in_data_range(torch.cat([self._decode_each(*average, *part) for part in parts], 1))
 
@@ -256,13 +259,14 @@ class VAE(Generator):
 
     def _update(self, old: Any, hp: Any, alive: Tensor, batch: Any) -> Any:
         """One Adam step on the negative bound, one of the average: (weights, metrics)."""
-        x, told = batch["x"], self._told(batch["labels"])
+        x, (e_key, d_key) = batch["x"], batch["keys"]
 
         def loss(params: Any) -> Any:
-            inputs = (x, batch["noise"], *told)
-            (mean, log_var, y), buffers = call(self.net, params, old["buffers"], *inputs, noise=batch["key"])
+            (mean, log_var), seen = self._encode(params, old["buffers"], x, e_key)
+            z = mean + (0.5 * log_var).exp() * batch["noise"]
+            y, made = self._decode(params, old["buffers"], z, batch["labels"], d_key)
             nll, kl = self._nll(params, y, x).mean(), gaussian_kl(mean, log_var).mean()
-            return nll + hp["beta"] * kl, (buffers, {"train_reconstruction": nll, "train_kl": kl})
+            return nll + hp["beta"] * kl, (joined(seen, made), {"train_reconstruction": nll, "train_kl": kl})
 
         grads, (value, (buffers, parts)) = grad_and_value(loss, has_aux=True)(old["params"]["net"])
         params, optimiser = adam(old["params"]["net"], grads, old["optimiser"], hp["lr"])
@@ -272,11 +276,11 @@ class VAE(Generator):
 
     def _bounds(self, params: Any, buffers: Any, x: Tensor, labels: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Means over held-out rows of both bounds, with S draws of noise [S, B, Z]."""
-        mean, log_var = self._encode(params, buffers, x)
+        (mean, log_var), _ = self._encode(params, buffers, x)
         nll, log_weights = [], []
         for eps in noise:
             z = mean + (0.5 * log_var).exp() * eps
-            nll.append(self._nll(params, self._decode(params, buffers, z, labels), x))
+            nll.append(self._nll(params, self._decode(params, buffers, z, labels)[0], x))
             log_weights.append(0.5 * (eps.square() + log_var - z.square()).sum(-1) - nll[-1])
         kl, reconstruction = gaussian_kl(mean, log_var).mean(), torch.stack(nll).mean()
         return {
@@ -288,18 +292,20 @@ class VAE(Generator):
         }
 
     def _reconstruct(self, params: Any, buffers: Any, x: Tensor, labels: Tensor) -> Tensor:
-        return self._decode(params, buffers, self._encode(params, buffers, x)[0], labels)
+        (mean, _), _ = self._encode(params, buffers, x)
+        return self._decode(params, buffers, mean, labels)[0]
 
-    def _encode(self, params: Any, buffers: Any, x: Tensor) -> Any:
-        """Means and log variances [B, Z] each."""
-        return call(self.net.encoder, within(params, "encoder"), within(buffers, "encoder"), x)[0].chunk(2, -1)
+    def _encode(self, params: Any, buffers: Any, x: Tensor, key: Tensor | None = None) -> Any:
+        """((means, log variances) [B, Z] each, new buffers)."""
+        weights = within(params, "encoder"), within(buffers, "encoder")
+        output, seen = call(self.encoder, *weights, x, noise=key)
+        return output.chunk(2, -1), seen
 
-    def _decode(self, params: Any, buffers: Any, z: Tensor, labels: Tensor) -> Tensor:
+    def _decode(self, params: Any, buffers: Any, z: Tensor, labels: Tensor, key: Tensor | None = None) -> Any:
+        """(rows as networks see them, new buffers)."""
+        told = (labels,) if self.lanes.config.conditional else ()
         weights = within(params, "decoder"), within(buffers, "decoder")
-        return call(self.net.decoder, *weights, z, *self._told(labels))[0]
-
-    def _told(self, labels: Tensor) -> tuple[Tensor, ...]:
-        return (labels,) if self.lanes.config.conditional else ()
+        return call(self.decoder, *weights, z, *told, noise=key)
 
     # Schedules, scales, parts
 
@@ -316,7 +322,13 @@ class VAE(Generator):
         return module_of(lambda: build(*fields), *weights, lane)
 
 
+def joined(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of both networks in one; `within` takes them apart."""
+    parts = {"encoder": encoder, "decoder": decoder}
+    return {f"{part}.{name}": t for part, weights in parts.items() for name, t in weights.items()}
+
+
 def within(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The weights of one part of a network, by their names within it."""
+    """The weights of "encoder" or "decoder", by their names within it."""
     prefix = f"{part}."
     return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}

@@ -85,7 +85,7 @@ class RunFolder:
         return sha256_file(target)
 
     def media(self, items: Mapping[str, Media]) -> None:
-        """Writes media: images as PNG, videos as GIF, points and matrices as JSON, each with its caption."""
+        """Writes media: images as PNG, videos as GIF, points, matrices and texts as JSON, each with its caption."""
         folder = self.path / "media"
         for name, item in items.items():
             folder.mkdir(exist_ok=True)
@@ -132,6 +132,9 @@ def _media_json(folder: Path, name: str, item: Media) -> dict[str, Any]:
     if item.kind == "video":
         (folder / f"{name}.gif").write_bytes(gif(item.data, item.fps))
         return {"kind": "video", "caption": item.caption, "file": f"{name}.gif"}
+    if item.kind == "text":
+        lines = {"data": item.data.tolist(), "reference": [] if item.reference is None else item.reference.tolist()}
+        return {"kind": "text", "caption": item.caption, **lines}
     data: dict[str, Any] = {"kind": item.kind, "caption": item.caption, "data": _rounded(item.data)}
     if item.kind == "points":
         data["reference"] = [] if item.reference is None else _rounded(item.reference)

@@ -2,7 +2,6 @@
 
 from harness.data.cards import Card, DataError, Kind, Rows
 from harness.data.plane import centres, points, std
-from harness.data.ring import ring_centres, ring_points
 from harness.data.sets import about, card, draw, draw_rows, lacking, load, names, pairs, spelled, tokens
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "names",
     "pairs",
     "points",
-    "ring_centres",
-    "ring_points",
     "spelled",
     "std",
     "tokens",

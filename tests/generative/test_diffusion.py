@@ -108,6 +108,23 @@ def test_guidance_follows_the_label_further_and_0_forgets_it():
     assert not torch.equal(rows[1], rows[2])
 
 
+def test_images_are_learned_by_a_unet_whose_dropout_is_the_lanes_own():
+    net = {"kind": "unet", "hidden_features": 4, "factors": [1], "patch": 2, "dropout": 0.2}
+    options = _small(data="digits", images=400, batch=4, net=net)
+    learner, state = _start((0, 1), **options)
+    learner.advance(state)
+    learner.evaluate(state)
+    learner.advance(state)
+    alone, expected = _start((1,), **options)
+    for _ in range(2):
+        alone.advance(expected)
+    for name, value in expected["params"]["ema"].items():
+        torch.testing.assert_close(state["params"]["ema"][name][1:], value, rtol=1e-9, atol=1e-9)
+    assert learner.sample(state, 3).shape == (2, 3, 8, 8)
+    network = learner.network(state, 1)
+    assert network(torch.zeros(2, 8, 8), torch.zeros(2)).shape == (2, 8, 8)
+
+
 @pytest.mark.slow
 def test_defaults_cover_the_ring():
     learner, state = _start(seeds=(0, 1), dtype=torch.float32)

@@ -133,9 +133,9 @@ def test_reconstructions_lie_beside_what_they_are_of():
 
 @pytest.mark.slow
 def test_digits_come_back_and_the_latent_is_used():
-    learner, state = _start(data="digits", images=128_000, dtype=torch.float32)
+    learner, state = _start(data="digits", images=102_400, dtype=torch.float32)
     while int(state["progress"][0]) < learner.lanes.config.budget:
         learner.advance(state)
     scores = learner.evaluate(state)
-    assert scores["importance_bound"].item() > -22
+    assert scores["importance_bound"].item() > -25
     assert scores["active_units"].item() >= 5

