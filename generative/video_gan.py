@@ -19,8 +19,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from generative import extractors
 from generative.generator import Generator, GeneratorConfig
 from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
+from generative.video_judge import extractor_names
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat, Score
@@ -101,6 +103,11 @@ class VideoGANConfig(GeneratorConfig):
     def _goes_together(self) -> VideoGANConfig:
         if self.conditional:
             raise ValueError("conditional: this learner makes clips of all labels; set it to false")
+        for name in extractor_names(self.card).values():
+            if name not in extractors.names():
+                raise ValueError(
+                    f"data: nothing judges clips of '{self.data}': python -m generative.extractors.train_clips {name}"
+                )
         image = self.card.shape[1:]
         nets = {"image_net": (self.image_net, image), "video_net": (self.video_net, self.card.shape)}
         for name, (net, _) in nets.items():
