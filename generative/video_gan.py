@@ -19,8 +19,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from generative import extractors
 from generative.generator import Generator, GeneratorConfig
 from generative.losses import logits_and_slopes, rpgan_discriminator_loss, rpgan_generator_loss
+from generative.video_judge import extractor_names
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat, Score
@@ -87,8 +89,8 @@ class VideoGANConfig(GeneratorConfig):
     lr_g: PerLaneFloat = Field(3e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
     lr_end: float = Field(0.05, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma_image: PerLaneFloat = Field(0.02, ge=0, description="weight of R1 and R2 on frames at the start")
-    gamma_video: PerLaneFloat = Field(0.05, ge=0, description="weight of R1 and R2 on clips at the start")
+    gamma_image: PerLaneFloat = Field(0.1, ge=0, description="weight of R1 and R2 on frames at the start")
+    gamma_video: PerLaneFloat = Field(0.5, ge=0, description="weight of R1 and R2 on clips at the start")
     gamma_end: float = Field(0.1, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
@@ -101,6 +103,11 @@ class VideoGANConfig(GeneratorConfig):
     def _goes_together(self) -> VideoGANConfig:
         if self.conditional:
             raise ValueError("conditional: this learner makes clips of all labels; set it to false")
+        for name in extractor_names(self.card).values():
+            if name not in extractors.names():
+                raise ValueError(
+                    f"data: nothing judges clips of '{self.data}': python -m generative.extractors.train_clips {name}"
+                )
         image = self.card.shape[1:]
         nets = {"image_net": (self.image_net, image), "video_net": (self.video_net, self.card.shape)}
         for name, (net, _) in nets.items():

@@ -29,7 +29,7 @@ from harness.learner import Media
 from harness.randomness import generator
 from harness.spec import Score
 
-__all__ = ["CONFIDENT", "VideoJudge", "cell_shares", "clip_scores", "filmstrips", "tiled"]
+__all__ = ["CONFIDENT", "VideoJudge", "cell_shares", "clip_scores", "extractor_names", "filmstrips", "tiled"]
 
 CONFIDENT = 0.95
 SHOWN = 12  # clips of a picture
