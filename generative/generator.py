@@ -25,7 +25,7 @@ from harness.spec import LearnerConfig, Score
 
 __all__ = ["Generator", "GeneratorConfig"]
 
-SHOWN = {"points": 1000, "images": 64}  # rows of one picture
+SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
 STEPS = 8  # of a walk between two images, and walks
 
 
@@ -33,6 +33,7 @@ class GeneratorConfig(LearnerConfig):
     """A learner that makes rows like those of a data set."""
 
     updates: ClassVar[int] = 10  # of one chunk
+    kinds: ClassVar[tuple[str, ...]] = ("points", "images")  # of data
     defaults: ClassVar[dict[str, dict[str, Any]]] = {}  # data set -> fields whose default differs there
 
     data: str = Field("ring-8", description="data set (`seedbed data` lists them): points or images")
@@ -58,8 +59,8 @@ class GeneratorConfig(LearnerConfig):
             kind = data.card(name).kind
         except data.DataError as error:
             raise ValueError(str(error)) from None
-        if kind not in SHOWN:
-            raise ValueError(f"'{name}' holds {kind}; this learner makes points and images")
+        if kind not in cls.kinds:
+            raise ValueError(f"'{name}' holds {kind}; this learner makes {' and '.join(cls.kinds)}")
         return name
 
     @model_validator(mode="after")

@@ -53,6 +53,7 @@ BUILTIN: dict[str, str] = {
     "text-gan": "generative.text_gan:TextGAN",
     "text-gumbel": "generative.text_gumbel:TextGumbel",
     "text-mle": "generative.text_mle:TextMLE",
+    "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",

@@ -72,6 +72,13 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr_g", "lr_d"),
         2,
     ),
+    "video-gan": (
+        {"images": 240, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
+         "frame": {"kind": "mlp-generator", **SMALL}, "image_net": {"kind": "mlp", **SMALL},
+         "video_net": {"kind": "mlp", **SMALL}},
+        ("lr_g", "lr_d"),
+        2,
+    ),
     "vae ring-8": (
         {"images": 1920, "batch": 16, "samples": 200, "encoder": {**SMALL}, "decoder": {**SMALL}}, ("lr",), 2,
     ),
