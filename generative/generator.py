@@ -17,7 +17,7 @@ from torch import Tensor
 
 from generative.judge import Judge, judge_score
 from harness import data
-from harness.data import Card
+from harness.data import Card, check_few
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, Score
 
@@ -66,11 +66,7 @@ class GeneratorConfig(LearnerConfig):
     def _has_labels(self) -> GeneratorConfig:
         if self.conditional and self.card.classes < 2:
             raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
-        if self.train_rows and not self.card.classes <= self.train_rows <= self.card.rows["train"]:
-            raise ValueError(
-                f"train_rows: '{self.data}' has {self.card.classes} classes and {self.card.rows['train']} training rows;"
-                f" {self.train_rows} do not fit"
-            )
+        check_few(self.card, self.train_rows)
         return self
 
     @property

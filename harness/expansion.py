@@ -277,7 +277,8 @@ def _parents_of(config: LearnerConfig, seed: int, above: Sequence[Trial]) -> dic
     """Fields that name an entry above ("trials.0") with the id of its trial of the same seed, or of its only one.
 
     Raises:
-        ValueError: no entry above has that place, or it holds several trials of that seed, or none, or not what is needed.
+        ValueError: no entry above has that place, or it holds several trials of that seed, or none, or one that cannot
+            give what is needed.
     """
     found = {}
     for name in (n for n, value in config if isinstance(value, str) and value and value in config.parents):

@@ -1,7 +1,7 @@
 """How good a classifier is: pure functions of predictions and true labels; any number of lanes at once.
 
-Sources: Guo et al. 2017 (calibration error), Hand & Till 2001 (area under the ROC of several classes), Hyndman & Koehler
-2006 (scaled error of forecasts). All are tested against scikit-learn or their definition.
+Sources: Guo et al. 2017 (calibration error), Hand & Till 2001 (area under the ROC of several classes), Hyndman &
+Koehler 2006 (scaled error of forecasts). All are tested against scikit-learn or their definition.
 
 Legend: N rows, C classes; `...` lanes, or nothing.
 """
@@ -38,7 +38,7 @@ def negative_log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
-    """How often which class was taken for which, float64 [..., C, C]: rows are the truth. guess int64 [..., N], y [N]."""
+    """How often a class was taken for which, float64 [..., C, C]: rows are the truth. guess int64 [..., N], y [N]."""
     return _one_hot(y, classes).T @ _one_hot(guess, classes)
 
 

@@ -7,10 +7,21 @@ from functools import cache
 
 import numpy as np
 
-from harness.data.cards import DataError, Rows, hashed_order
+from harness.data.cards import Card, Rows, hashed_order
 from harness.data.sets import card, draw_rows, load
 
-__all__ = ["draw_few", "few"]
+__all__ = ["check_few", "draw_few", "few"]
+
+
+def check_few(card: Card, count: int) -> None:
+    """Refuses a number of training rows that a data set does not have, or that leaves a class without one.
+
+    Raises:
+        ValueError: says what there is.
+    """
+    if count and not card.classes <= count <= card.rows["train"]:
+        have = f"{card.rows['train']} training rows and {card.classes} classes"
+        raise ValueError(f"train_rows: '{card.name}' has {have}; {count} do not fit: give a number between, or 0 for all")
 
 
 @cache
@@ -19,14 +30,11 @@ def few(name: str, count: int) -> Rows:
 
     Fewer rows are always among more.
 
-    Raises:
-        DataError: there are not so many, or too few for every class to have one.
+    `check_few` says which counts fit.
     """
     train, classes = load(name)["train"], card(name).classes
     if not count:
         return train
-    if not classes <= count <= len(train):
-        raise DataError(f"train_rows: '{name}' has {len(train)} training rows and {classes} classes; {count} do not fit")
     order = hashed_order([row.tobytes() for row in train.x])
     labels = train.y[order] if classes else np.zeros(len(order), np.int64)
     rank = np.empty(len(order), np.int64)  # how many rows of its class come before a row
