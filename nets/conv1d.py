@@ -50,7 +50,7 @@ class CNN1d(nn.Module):
         if len(in_shape) not in (1, 2):
             raise ValueError(f"encoder 'cnn-1d' takes sequences (steps, features) or (steps,), not {in_shape}")
         if depth < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"encoder 'cnn-1d' needs a depth from 1 on and an odd kernel, not {depth} and {kernel_size}")
+            raise ValueError(f"encoder 'cnn-1d' needs a depth of 1 and an odd kernel, not {depth} and {kernel_size}")
         self.steps, self.features = (*in_shape, 1)[:2]
         layers: list[nn.Module] = []
         steps = self.steps

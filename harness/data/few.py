@@ -21,7 +21,7 @@ def check_few(card: Card, count: int) -> None:
     """
     if count and not card.classes <= count <= card.rows["train"]:
         have = f"{card.rows['train']} training rows and {card.classes} classes"
-        raise ValueError(f"train_rows: '{card.name}' has {have}; {count} do not fit: give a number between, or 0 for all")
+        raise ValueError(f"train_rows: '{card.name}' has {have}; {count} do not fit (0 is all)")
 
 
 @cache
