@@ -321,11 +321,11 @@ class _CohortRun:
         """Ends a lane: writes its networks, media and result; its weights change no more."""
         folder = self.run_folders[lane]
         final = self.learner.network(self.state, lane)
-        sha256 = folder.network("final", final.state_dict())
+        sha256 = folder.network("final", final)
         best = self.best.get(lane)
-        folder.network("best", best["weights"] if best else final.state_dict())
+        folder.network("best", final, best["weights"] if best else None)
         for name, network in self.learner.companions(self.state, lane).items():
-            folder.network(name, network.state_dict())
+            folder.network(name, network)
         if state != "diverged":
             folder.media(self.learner.media(self.state, lane))
         self.committed[folder.trial.id] = folder.commit()
