@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness import data
-from harness.blocks import check_builds, encoder_config
+from harness.blocks import check_builds, encoder_config, frozen
 from harness.data import Card, Kind, check_few
 from harness.spec import PerLaneFloat, TransferConfig
 
@@ -63,7 +63,7 @@ class SupervisedConfig(TransferConfig):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="type of products and convolutions in training; 16 bits pay on GPUs"
     )
-    augment: tuple[AugmentationName, ...] = Field(
+    augment: Annotated[tuple[AugmentationName, ...], BeforeValidator(frozen)] = Field(
         (), description="what happens to training rows; where it is not given, images are shifted"
     )
     patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")

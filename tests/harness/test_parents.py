@@ -13,7 +13,7 @@ from torch import nn
 from harness.driver import Driver
 from harness.experiment import SpecError, load_experiment
 from harness.learner import BUILTIN, Lanes, State
-from harness.spec import SyntheticConfig, Trial, TransferConfig
+from harness.spec import SyntheticConfig, TransferConfig, Trial
 from nets.lanes import module_of
 from nets.registry import build
 from tests.toy import Toy, ToyConfig
@@ -186,8 +186,8 @@ def test_parents_of_both_kinds_each_lane_its_own(tmp_path: Path):
 
 def test_one_parent_by_its_id_beside_one_of_the_same_file_and_both_wait(tmp_path: Path):
     given = driver_of(tmp_path, "trials: [{learner: heir, steps: 10}]").train().trials[0]["id"]
-    text = f"trials: [{{learner: heir, steps: 11}}, {{learner: pupil, encoder_from: '{given}', synthetic_from: trials.0}}]"
-    child = driver_of(tmp_path, text).experiment.trials[1]
+    pupil = f"{{learner: pupil, encoder_from: '{given}', synthetic_from: trials.0}}"
+    child = driver_of(tmp_path, f"trials: [{{learner: heir, steps: 11}}, {pupil}]").experiment.trials[1]
     assert set(child.parents) == {given, child.config["synthetic_from"]}
 
 
