@@ -19,7 +19,7 @@ from torch import Tensor
 from generative.judge import Judge, judge_score
 from generative.pictures import grid, slerp
 from harness import data
-from harness.data import Card
+from harness.data import Card, check_few
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, Score
 
@@ -42,6 +42,9 @@ class GeneratorConfig(LearnerConfig):
     )
     batch: int = Field(128, ge=1, description="rows of one update")
     conditional: bool = Field(False, description="whether rows are made for a given label")
+    train_rows: int = Field(
+        0, ge=0, description="real training rows that are used, the first by hash, each class alike; 0 uses all"
+    )
     samples: int = Field(2000, ge=100, description="rows that an evaluation draws")
 
     @model_validator(mode="before")
@@ -67,6 +70,7 @@ class GeneratorConfig(LearnerConfig):
     def _has_labels(self) -> GeneratorConfig:
         if self.conditional and self.card.classes < 2:
             raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
+        check_few(self.card, self.train_rows)
         return self
 
     @property
@@ -122,7 +126,8 @@ class Generator(Learner):
 
     def real(self, purpose: str, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Training rows [K, *shape, *row] as networks see them (pixels in [-1, 1]) and labels [K, *shape]."""
-        drawn = [data.draw_rows(self.card.name, rng, shape) for rng in self.lanes.generators(purpose, progress)]
+        name, few = self.card.name, self.lanes.config.train_rows
+        drawn = [data.draw_few(name, few, rng, shape) for rng in self.lanes.generators(purpose, progress)]
         x, y = (np.stack(arrays) for arrays in zip(*((rows.x, rows.y) for rows in drawn), strict=True))
         tensor = self.lanes.execution.tensor
         return tensor(x if self.card.kind == "points" else 2 * x - 1), tensor(y)
