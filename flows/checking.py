@@ -47,7 +47,8 @@ def one_batch(file: Path, overrides: Sequence[str], updates: int, *, as_json: bo
         config = given.model_copy(update={**changes, "train_rows": rows, "batch": rows, "updates": updates})
         before, after = _trained(learner(), [config], trial.seed, config.budget)
         first, last = (float(metrics["loss"][0]) for metrics in (before, after))
-        found.append({"trial": trial.label, "rows": rows, "first": first, "last": last, "learnt": last < LEARNT * first})
+        learnt = last < LEARNT * first
+        found.append({"trial": trial.label, "rows": rows, "first": first, "last": last, "learnt": learnt})
     if as_json:
         _print_json({"trials": found})
     else:
