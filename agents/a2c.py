@@ -26,12 +26,12 @@ from agents.agent import Agent
 from agents.envs import make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.returns import gae, mean_return
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat
 from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import OPTIMISERS, clip_by_global_norm
 from nets.registry import build
+from nets.returns import gae, mean_return
 from nets.schedules import SCHEDULES
 from nets.transfer import encoder_parameters, held
 

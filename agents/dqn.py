@@ -30,7 +30,6 @@ from agents.envs.spaces import see
 from agents.priorities import Prioritised, Uniform
 from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
 from agents.replay_config import ReplayConfig
-from agents.returns import mean_return
 from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Metrics, State, progress_of
 from harness.spec import PerLaneFloat
@@ -39,6 +38,7 @@ from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.registry import build
+from nets.returns import mean_return
 from nets.schedules import linear
 from nets.transfer import encoder_parameters, held
 

@@ -26,13 +26,13 @@ from agents.agent import Agent
 from agents.envs import make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
-from agents.returns import gae, mean_return
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat
 from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import adam, adam_init, clip_by_global_norm, linear
 from nets.registry import build
+from nets.returns import gae, mean_return
 from nets.transfer import encoder_parameters, held
 
 __all__ = ["PPO", "PPOConfig", "ppo_loss"]

@@ -30,7 +30,6 @@ from agents.envs import EnvConfig, make_environments
 from agents.envs.spaces import see
 from agents.envs.transition import Rollout
 from agents.ppo import Batch, ppo_loss
-from agents.returns import gae, mean_return
 from harness.blocks import encoder_config
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat
@@ -38,6 +37,7 @@ from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.recurrent_actor_critic import memory_shapes
 from nets.registry import build
+from nets.returns import gae, mean_return
 from nets.schedules import SCHEDULES
 from nets.transfer import encoder_parameters, held
 

@@ -27,7 +27,6 @@ from agents.envs import make_environments
 from agents.envs.spaces import see
 from agents.off_policy import Batch, OffPolicyConfig, batch_of, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
-from agents.returns import mean_return
 from harness.blocks import encoder_config
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat
@@ -35,6 +34,7 @@ from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import adam, adam_init
 from nets.registry import build
+from nets.returns import mean_return
 from nets.transfer import encoder_parameters, held
 
 __all__ = ["TD3", "TD3Config", "clipped_target", "smoothed"]

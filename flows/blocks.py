@@ -23,6 +23,7 @@ __all__ = ["parse_shape", "show_blocks", "type_name"]
 TITLES = {
     "encoder": "Encoders: [B, *input] to [B, out_features]",
     "generator": "Generators: noise [B, Z] to samples [B, *output]",
+    "denoiser": "Denoisers: [B, *input] and the noise's level [B] to [B, *input]",
     "head": "Heads: features to what a loss or a distribution takes",
     "model": "Models: whole networks",
     "layer": "Layers: parts",
@@ -111,8 +112,8 @@ def _example(block: Block, input_: str, output: str | None, settings: Sequence[s
     config = {"kind": block.kind, **dict(_setting(text) for text in settings)}
     if out is None and block.role in ("generator", "head", "model"):
         raise UserError(f"a {block.role} needs --output", usage=True)
-    if out is not None and block.role == "layer":
-        raise UserError("a layer takes no --output", usage=True)
+    if out is not None and block.role in ("denoiser", "layer"):
+        raise UserError(f"a {block.role} takes no --output", usage=True)
     wanted = out[0] if out and len(out) == 1 and block.role != "generator" else out
     if block.role == "head":
         config, wanted = {**config, "in_features": shape[-1], "out_features": wanted}, None

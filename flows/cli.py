@@ -190,6 +190,14 @@ def blocks(
 
 
 @app.command()
+def data(as_json: AsJson = False) -> None:
+    """The data sets, and which of them are here."""
+    from flows.data import show_data
+
+    _leave(lambda: show_data(as_json=as_json))
+
+
+@app.command()
 def export(
     trial: Annotated[str, typer.Argument(help="a trial's id, or the beginning of it", show_default=False)],
     root: Root = Path("runs"),

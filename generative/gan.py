@@ -141,6 +141,7 @@ class GAN(Generator):
     """K generators, each with its own discriminator and its own real rows."""
 
     Config = GANConfig
+    latent = True
     version = 3  # losses, penalties and networks by name
 
     def start(self, lanes: Lanes) -> State:
@@ -188,7 +189,11 @@ class GAN(Generator):
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Rows of the average generators in the data's own range, [K, count, *row]."""
         z = self.lanes.noise(f"gan/{purpose}", 0, (count, self.lanes.config.latent_features))
-        rows = self._sample_each(state["params"]["ema"], state["buffers"]["g"], z, self.labels(count))
+        return self.made(state, z, self.labels(count))
+
+    def made(self, state: State, codes: Tensor, labels: Tensor) -> Tensor:
+        """Rows of the average generators for these codes."""
+        rows = self._sample_each(state["params"]["ema"], state["buffers"]["g"], codes, labels)
         return self.in_data_range(rows)
 
     def network(self, state: State, lane: int) -> nn.Module:

@@ -7,6 +7,7 @@ how it learns.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from generative.judge import Judge, judge_score
+from generative.pictures import grid, slerp
 from harness import data
 from harness.data import Card, check_few
 from harness.learner import Lanes, Learner, Media, Metrics, State
@@ -23,13 +25,15 @@ from harness.spec import LearnerConfig, Score
 
 __all__ = ["Generator", "GeneratorConfig"]
 
-SHOWN = {"points": 1000, "images": 64}  # rows of one picture
+SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
+STEPS = 8  # of a walk between two images, and walks
 
 
 class GeneratorConfig(LearnerConfig):
     """A learner that makes rows like those of a data set."""
 
     updates: ClassVar[int] = 10  # of one chunk
+    kinds: ClassVar[tuple[str, ...]] = ("points", "images")  # of data
     defaults: ClassVar[dict[str, dict[str, Any]]] = {}  # data set -> fields whose default differs there
 
     data: str = Field("ring-8", description="data set (`seedbed data` lists them): points or images")
@@ -58,8 +62,8 @@ class GeneratorConfig(LearnerConfig):
             kind = data.card(name).kind
         except data.DataError as error:
             raise ValueError(str(error)) from None
-        if kind not in SHOWN:
-            raise ValueError(f"'{name}' holds {kind}; this learner makes points and images")
+        if kind not in cls.kinds:
+            raise ValueError(f"'{name}' holds {kind}; this learner makes {' and '.join(cls.kinds)}")
         return name
 
     @model_validator(mode="after")
@@ -99,6 +103,7 @@ class Generator(Learner):
     """A learner whose `sample` makes rows; `start` calls `begin` first."""
 
     unit = "images"
+    latent: ClassVar[bool] = False  # rows are made from normal codes of `latent_features`: `made`
     score = Score("frechet", "min", worst=1e6)
 
     @classmethod
@@ -139,17 +144,38 @@ class Generator(Learner):
         """Rows in the data's own range, [K, count, *row]; the first ones do not depend on `count`."""
         raise NotImplementedError
 
+    def made(self, state: State, codes: Tensor, labels: Tensor) -> Tensor:
+        """Latent learners: rows in the data's own range, [K, N, *row], of codes [K, N, Z] and labels [N]."""
+        raise NotImplementedError
+
     def evaluate(self, state: State) -> Metrics:
         """The judge's scores of `samples` rows, [K]."""
         rows = self.sample(state, self.lanes.config.samples)
-        labels = self.labels(rows.shape[1]).cpu() if self.lanes.config.conditional else None
-        scores = [self.judge.scores(each.cpu(), labels) for each in rows]
+        scores = [self.judge.scores(each, self._asked(len(each))) for each in rows]
         return {name: torch.stack([s[name] for s in scores]) for name in scores[0]}
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
-        """Samples beside held-out rows, as the judge draws them."""
+        """Samples beside held-out rows, as the judge draws them; walks between images of latent learners."""
         count = SHOWN[self.card.kind]
-        return self.judge.media(self.sample(state, count)[lane].cpu(), None)
+        media = self.judge.media(self.sample(state, count)[lane], self._asked(count))
+        if self.latent and self.card.kind == "images":
+            media["walks"] = self._walks(state, lane)
+        return media
+
+    def frames(self, state: State) -> dict[str, Sequence[np.ndarray]]:
+        """Samples of the same noise at every evaluation, as the judge draws them."""
+        count = SHOWN[self.card.kind]
+        return {"samples": [self.judge.frame(rows, self._asked(count)) for rows in self.sample(state, count)]}
+
+    def _walks(self, state: State, lane: int) -> Media:
+        ends = self.lanes.noise("generator/walks", 0, (2, STEPS, self.lanes.config.latent_features))
+        codes = torch.stack([slerp(start, end, STEPS).flatten(0, 1) for start, end in ends])  # [K, STEPS^2, Z]
+        rows = self.made(state, codes, self.labels(STEPS).repeat_interleave(STEPS))[lane]
+        caption = f"{STEPS} walks, a row each, along the great circle from one noise (left) to another (right)"
+        return Media("image", grid(rows.cpu().numpy(), STEPS), caption=caption)
+
+    def _asked(self, count: int) -> Tensor | None:
+        return self.labels(count) if self.lanes.config.conditional else None
 
 
 @cache

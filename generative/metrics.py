@@ -1,7 +1,7 @@
 """How far generated rows are from real ones: known modes, Frechet, kernel and energy distances.
 
 Functions of one set of samples, on the rows themselves or on an extractor's features (`generative.extractors`).
-Rows about their neighbours are judged in `generative.metrics_neighbours`, tokens in `generative.metrics_tokens`.
+Rows are judged by their neighbours in `generative.metrics_neighbours`.
 
 Legend: N samples, R real rows, F features, M modes.
 """

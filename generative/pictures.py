@@ -14,7 +14,7 @@ __all__ = ["beside", "density", "grid", "slerp"]
 WIDTH = 320  # pixels that a grid fills at most, unless its images need more: what `harness.gif` keeps
 SIDE = 156  # bins of a density along each axis, one pixel each: two panels fill WIDTH
 PAPER, DATA_INK, SAMPLE_INK = (250, 250, 250), (194, 65, 12), (29, 78, 216)
-GAP = 0  # black
+LINE = 200  # light grey, between panels
 
 
 def grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
@@ -65,8 +65,9 @@ def density(samples: np.ndarray, reference: np.ndarray) -> np.ndarray:
     for count, ink in zip(counts, (DATA_INK, SAMPLE_INK), strict=True):
         shade = np.log1p(50 * count / most)[..., None] / np.log1p(50)
         panels.append(np.round((1 - shade) * np.array(PAPER) + shade * np.array(ink)).astype(np.uint8))
-    line = np.full((SIDE, 8, 3), GAP, dtype=np.uint8)
-    return np.concatenate([panels[0], line, panels[1]], axis=1)
+    gap = np.full((SIDE, 8, 3), PAPER, dtype=np.uint8)
+    gap[:, 3:5] = LINE
+    return np.concatenate([panels[0], gap, panels[1]], axis=1)
 
 
 def _counts(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

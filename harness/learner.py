@@ -48,6 +48,12 @@ BUILTIN: dict[str, str] = {
     "sac": "agents.sac:SAC",
     "td3": "agents.td3:TD3",
     "gan": "generative.gan:GAN",
+    "vae": "generative.vae:VAE",
+    "diffusion": "generative.diffusion:Diffusion",
+    "text-gan": "generative.text_gan:TextGAN",
+    "text-gumbel": "generative.text_gumbel:TextGumbel",
+    "text-mle": "generative.text_mle:TextMLE",
+    "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "regressor": "supervised.regressor:Regressor",
     "function": "harness.function:FunctionLearner",
@@ -75,16 +81,16 @@ class Media:
 
     Attributes:
         kind: "image" (data: uint8 [H, W] or [H, W, 3]), "video" (data: uint8 [T, H, W] or [T, H, W, 3]), "points"
-            (data: float [N, 2] samples, `reference` the real ones [M, 2]) or "matrix" (data: [R, C] counts, rows are
-            the truth).
+            (data: float [N, 2] samples, `reference` the real ones [M, 2]), "matrix" (data: [R, C] counts, rows are
+            the truth) or "text" (data: str [N]).
         data: the array.
-        reference: for "points", the data's own points; for "image", real images beside the samples.
+        reference: for "points", the data's own points; for "image" and "text", real ones beside the samples.
         labels: names of rows and columns of a matrix.
         caption: one sentence.
         fps: of a video, frames per second.
     """
 
-    kind: Literal["image", "video", "points", "matrix"]
+    kind: Literal["image", "video", "points", "matrix", "text"]
     data: np.ndarray
     reference: np.ndarray | None = None
     labels: tuple[str, ...] = ()
@@ -215,6 +221,13 @@ class Learner:
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Optional: things to look at, by name."""
+        return {}
+
+    def frames(self, state: State) -> dict[str, Sequence[np.ndarray]]:
+        """Optional: at every evaluation one picture a lane, by name: a video over training each.
+
+        Pictures are uint8 [H, W] or [H, W, 3]. Draw them from fixed noise, so that what moves is what was learnt.
+        """
         return {}
 
     def close(self) -> None:

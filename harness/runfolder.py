@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -27,6 +27,8 @@ from nets.export import metadata_of
 
 __all__ = ["RunFolder", "facts"]
 
+FILM_SECONDS = 8  # that a video over training is meant to last
+
 
 class RunFolder:
     """Writes one trial's files; only the worker that holds the trial does so.
@@ -41,8 +43,8 @@ class RunFolder:
         self.path = root / "trials" / trial.id
         self.metrics_path = self.path / "metrics.jsonl"
 
-    def open(self, unit: str, score: Mapping[str, str], keep_bytes: int) -> None:
-        """Makes the folder ready and cuts the metrics back to what a checkpoint has committed."""
+    def open(self, unit: str, score: Mapping[str, str], keep_bytes: int, progress: int) -> None:
+        """Makes the folder ready and cuts metrics and frames back to what a checkpoint at `progress` has committed."""
         self.path.mkdir(parents=True, exist_ok=True)
         config = {
             "trial": self.trial.id,
@@ -58,6 +60,9 @@ class RunFolder:
         write_json(self.path / "config.json", config)
         for stale in ("result.json", "traceback.txt"):
             (self.path / stale).unlink(missing_ok=True)
+        for frame in self.path.glob("frames/*/*.png"):
+            if int(frame.stem) > progress:
+                frame.unlink()
         with self.metrics_path.open("ab") as file:
             file.truncate(keep_bytes)
 
@@ -90,11 +95,31 @@ class RunFolder:
         return sha256_file(target)
 
     def media(self, items: Mapping[str, Media]) -> None:
-        """Writes media: images as PNG, videos as GIF, points and matrices as JSON, each with its caption."""
+        """Writes media: images as PNG, videos as GIF, points, matrices and texts as JSON, each with its caption."""
         folder = self.path / "media"
         for name, item in items.items():
             folder.mkdir(exist_ok=True)
             write_json(folder / f"{name}.json", _media_json(folder, name, item))
+
+    def frames(self, progress: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Keeps one picture a name until `films`."""
+        for name, picture in pictures.items():
+            folder = self.path / "frames" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{progress:015d}.png")
+
+    def films(self, unit: str) -> dict[str, Media]:
+        """Videos "<name>-over-training" of all frames that were kept, where there are two or more."""
+        films = {}
+        for folder in sorted(self.path.glob("frames/*")):
+            files = sorted(folder.glob("*.png"))
+            if len(files) < 2:
+                continue
+            first, last = (f"{int(files[k].stem):,}" for k in (0, -1))
+            caption = f"{folder.name} of the same noise at {len(files)} evaluations, from {first} to {last} {unit}"
+            fps = min(max(len(files) / FILM_SECONDS, 2.0), 10.0)
+            films[f"{folder.name}-over-training"] = Media("video", _stacked(files), caption=caption, fps=fps)
+        return films
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Writes the result; from here on the trial's folder is complete."""
@@ -117,12 +142,24 @@ def _media_json(folder: Path, name: str, item: Media) -> dict[str, Any]:
     if item.kind == "video":
         (folder / f"{name}.gif").write_bytes(gif(item.data, item.fps))
         return {"kind": "video", "caption": item.caption, "file": f"{name}.gif"}
+    if item.kind == "text":
+        lines = {"data": item.data.tolist(), "reference": [] if item.reference is None else item.reference.tolist()}
+        return {"kind": "text", "caption": item.caption, **lines}
     data: dict[str, Any] = {"kind": item.kind, "caption": item.caption, "data": _rounded(item.data)}
     if item.kind == "points":
         data["reference"] = [] if item.reference is None else _rounded(item.reference)
     else:
         data["labels"] = list(item.labels)
     return data
+
+
+def _stacked(files: Sequence[Path]) -> np.ndarray:
+    """PNG files of one size, [T, H, W] or [T, H, W, 3]."""
+    pictures = []
+    for file in files:
+        with Image.open(file, formats=("PNG",)) as picture:
+            pictures.append(np.asarray(picture))
+    return np.stack(pictures)
 
 
 def _rounded(array: np.ndarray) -> list[Any]:

@@ -142,7 +142,7 @@ class _CohortRun:
         score = {"name": self.score.name, "direction": self.score.direction}
         for k, folder in enumerate(self.run_folders):
             if k not in self.ended:
-                folder.open(self.learner.unit, score, kept.get(folder.trial.id, 0))
+                folder.open(self.learner.unit, score, kept.get(folder.trial.id, 0), self.progress)
 
     # -- restoring ---------------------------------------------------------------------------------------------------
 
@@ -245,13 +245,14 @@ class _CohortRun:
     def _evaluate(self) -> dict[int, dict[str, Any]]:
         """Evaluates, keeps each lane's best network; returns lane -> {"metrics": means, "episodes": lists}."""
         scores = {n: v.detach().double().cpu() for n, v in self.learner.evaluate(self.state).items()}
-        found = {}
+        found, pictures = {}, self.learner.frames(self.state)
         for lane in self.alive:
             row = {n: v[lane] for n, v in scores.items()}
             metrics = {n: float(v.mean()) for n, v in row.items()}
             found[lane] = {"metrics": metrics, "episodes": {n: v.tolist() for n, v in row.items() if v.dim()}}
             self.evaluations[lane].append({"progress": self.progress, "metrics": _finite(metrics)})
             self._keep_best(lane, metrics)
+            self.run_folders[lane].frames(self.progress, {n: p[lane] for n, p in pictures.items()})
         return found
 
     def _keep_best(self, lane: int, metrics: dict[str, float]) -> None:
@@ -328,6 +329,7 @@ class _CohortRun:
             folder.network(name, network)
         if state != "diverged":
             folder.media(self.learner.media(self.state, lane))
+        folder.media(folder.films(self.learner.unit))
         self.committed[folder.trial.id] = folder.commit()
         result = self._result(lane, state, reason, sha256)
         checkpoint.check_fence(self.folder, self.job.fence)

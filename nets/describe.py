@@ -136,7 +136,7 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
     """Zeros that the network can take: what its recipe says, or one tensor [rows, *input_shape].
 
     What has a `vocabulary` takes tokens, int64, and so does a model with an embedding that takes (T,): of a sequence to
-    a sequence, two. What has `classes` takes labels too.
+    a sequence, two. A denoiser takes the noise's level too, and what has `classes` labels.
 
     Args:
         net: any module.
@@ -162,7 +162,9 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
         return tuple(torch.zeros(rows, *shape, dtype=torch.int64) for _ in range(count))
     some = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
     x = torch.zeros(rows, *shape, dtype=some.dtype)
-    return (x, torch.zeros(rows, dtype=torch.int64)) if fields.get("classes") else (x,)
+    level = (torch.zeros(rows, dtype=some.dtype),) if role == "denoiser" else ()
+    labels = (torch.zeros(rows, dtype=torch.int64),) if fields.get("classes") else ()
+    return (x, *level, *labels)
 
 
 def _embeds(net: nn.Module) -> bool:

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 import nets
 
-__all__ = ["ROLES", "Block", "Field", "Network", "blocks", "build", "register", "resolve"]
+__all__ = ["ROLES", "Block", "Field", "Network", "Role", "blocks", "build", "register", "resolve"]
 
-Role = Literal["encoder", "generator", "head", "model", "layer"]
+Role = Literal["encoder", "generator", "denoiser", "head", "model", "layer"]
 M = TypeVar("M", bound=type[nn.Module])
 ROLES: dict[Role, tuple[str, ...]] = {  # what `build` passes first, by position; the rest are fields
     "encoder": ("in_shape",),  # [B, *in_shape] to [B, out_features]; has the attribute out_features
     "generator": ("in_features", "out_shape"),  # noise [B, in_features] to samples [B, *out_shape]
+    "denoiser": ("in_shape",),  # [B, *in_shape] and the noise's level [B] to [B, *in_shape]
     "head": ("in_features", "out_features"),  # features [..., in_features] to what a loss or distribution takes
     "model": ("in_shape", "out_features"),  # a whole network
     "layer": (),  # a part: all its arguments are fields
@@ -120,8 +121,8 @@ def build(
         config: {"kind": ..., and that block's fields}.
         input_shape: of one row: (features,), (time, features), (channels, height, width); a generator's noise width.
         output: of an encoder: None leaves it bare, a number adds a linear head, {"kind": ..., "out_features": ...}
-            another head. Of a generator: the shape of a sample. Of a model: its out_features. Of a head or a layer:
-            None (a head takes in_features and out_features as fields).
+            another head. Of a generator: the shape of a sample. Of a model: its out_features. Of a denoiser, a head or
+            a layer: None (a head takes in_features and out_features as fields).
 
     Raises:
         ValueError: unknown kind or field, a value of the wrong type, a field that is missing; the message names the
@@ -130,7 +131,7 @@ def build(
     block, fields = resolve(config)
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape or ())
     args: tuple[Any, ...] = ()
-    if block.role == "encoder":
+    if block.role in ("encoder", "denoiser"):
         args = (shape,)
     elif block.role == "generator":
         args = (shape[0], tuple(output) if isinstance(output, Sequence) else output)

@@ -24,7 +24,7 @@ __all__ = ["RECIPES", "train"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "digits_cnn": {"data": "digits", "updates": 1200},
-    "mnist_cnn": {"data": "mnist-5k", "updates": 1500},
+    "mnist_cnn": {"data": "mnist-5k", "updates": 150},
     "fashion_cnn": {"data": "fashion-mnist", "updates": 3400, "shift": 0, "flip": True},
 }
 
@@ -52,7 +52,7 @@ def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
         "data": about.name,
         "data_sha256": about.sha256,
         "features": features(Extractor(kept), x[:1]).shape[1],
-        "net": RESNET,
+        "net": recipe.pop("net", RESNET),
         "recipe": recipe,
         "validation_accuracy": round(accuracy(kept, *tensors(splits["validation"])), 4),
         "test_accuracy": round(accuracy(kept, *tensors(splits["test"])), 4),

@@ -3,14 +3,14 @@
 from harness.data.cards import Card, DataError, Kind, Rows
 from harness.data.few import check_few, draw_few, few
 from harness.data.plane import centres, points, std
-from harness.data.ring import ring_centres, ring_points
-from harness.data.sets import card, draw, draw_rows, load, names, pairs, spelled, tokens
+from harness.data.sets import about, card, draw, draw_rows, lacking, load, names, pairs, spelled, tokens
 
 __all__ = [
     "Card",
     "DataError",
     "Kind",
     "Rows",
+    "about",
     "card",
     "centres",
     "check_few",
@@ -18,12 +18,11 @@ __all__ = [
     "draw_few",
     "draw_rows",
     "few",
+    "lacking",
     "load",
     "names",
     "pairs",
     "points",
-    "ring_centres",
-    "ring_points",
     "spelled",
     "std",
     "tokens",

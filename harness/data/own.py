@@ -47,8 +47,7 @@ def opened(name: str) -> DataSet:
     Raises:
         DataError: there is no such file or folder, or something is wrong in it.
     """
-    places = [Path(name), *own_folders(name)]
-    path = next((place for place in places if place.exists()), None)
+    path = next((path for path in (Path(name), *own_folders(name)) if path.exists()), None)
     if path is None:
         raise DataError(f"data: there is no file or folder {name!r}, neither here nor where {FOLDER} points")
     if path.is_dir():
@@ -190,14 +189,20 @@ def _place(path: Path, n: int) -> str:
     return f"{path}, row {n + 1}" if path.suffix == ".parquet" else f"{path}, line {n + 2}"
 
 
-def _number(path: Path, n: int, column: str, value: str) -> float:
+def _is_number(value: str) -> bool:
     try:
-        number = float(value)
+        float(value)
     except ValueError:
-        raise DataError(f"{_place(path, n)}, column {column!r}: {value!r} is not a number; give numbers") from None
-    if not math.isfinite(number):
+        return False
+    return True
+
+
+def _number(path: Path, n: int, column: str, value: str) -> float:
+    if not _is_number(value):
+        raise DataError(f"{_place(path, n)}, column {column!r}: {value!r} is not a number; give numbers")
+    if not math.isfinite(float(value)):
         raise DataError(f"{_place(path, n)}, column {column!r}: {value!r}; fill in or remove what is missing")
-    return number
+    return float(value)
 
 
 def _targets(path: Path, column: str, values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -205,11 +210,12 @@ def _targets(path: Path, column: str, values: Sequence[str]) -> tuple[np.ndarray
     for n, value in enumerate(values):
         if value.strip().lower() in ("", "nan", "none"):
             raise DataError(f"{_place(path, n)}, column {column!r}: no target; fill it in or remove the line")
-    try:
+    words = [n for n, value in enumerate(values) if not _is_number(value)]
+    if 0 < len(words) < len(values) / 2:
+        raise DataError(f"{_place(path, words[0])}, column {column!r}: {values[words[0]]!r} among numbers; mend it")
+    keys = list(values)
+    if not words:
         numbers = [_number(path, n, column, value) for n, value in enumerate(values)]
-    except DataError:
-        keys = list(values)
-    else:
         if len(set(numbers)) > MOST_CLASSES or any(number % 1 for number in numbers):
             return np.array(numbers, dtype=np.float32), []
         keys = [f"{number:.0f}" for number in numbers]
@@ -248,7 +254,7 @@ def text(name: str, files: Sequence[Path]) -> DataSet:
 
 def pairs(name: str, path: Path) -> DataSet:
     """Lines of {"source", "target"}."""
-    lines = _decoded(path).splitlines()
+    lines = _decoded(path).split("\n")  # splitlines would also split at separators that JSON leaves inside of texts
     found = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     _enough(path, len(found), "pairs")
     ordered = [found[i] for i in hashed_order([source.encode() for source, _ in found])]

@@ -8,21 +8,22 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import bilingual, digits, images, own, plane, series, stacked, stories, tables, text
+from harness.data import bilingual, digits, images, moving, oracle, own, plane, series, stacked, stories, tables, text
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
 
-__all__ = ["card", "draw", "draw_rows", "load", "names", "pairs", "spelled", "tokens"]
+__all__ = ["about", "card", "draw", "draw_rows", "lacking", "load", "names", "pairs", "spelled", "tokens"]
 
-SPLITS = ("train", "validation", "test")
 # A module of data sets is one line here.
 _SETS: dict[str, DataSet] = {
     **plane.SETS,
     **digits.SETS,
     **images.SETS,
     **stacked.SETS,
+    **moving.SETS,
     **text.SETS,
+    **oracle.SETS,
     **tables.SETS,
     **series.SETS,
     **bilingual.SETS,
@@ -41,6 +42,24 @@ def _set(name: str) -> DataSet:
     if name not in _SETS:
         raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
     return _SETS[name]
+
+
+def about(name: str) -> Card:
+    """The card of a data set, whether its files are here or not.
+
+    Raises:
+        DataError: there is no such data set.
+    """
+    return _set(name).card
+
+
+def lacking(name: str) -> str | None:
+    """Why a data set cannot be used here and what to do; None if it can."""
+    try:
+        card(name)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 @cache
@@ -67,7 +86,11 @@ def _fresh(found: DataSet, split: str, rng: np.random.Generator, shape: Sequence
         return found.combine(load(found.base)[split], rng, shape)
     if found.draw:
         return found.draw(rng, shape)
-    raise DataError(f"data set {found.card.name!r} has no rows of numbers: it is {found.card.source}")
+    raise _rowless(found.card)
+
+
+def _rowless(card: Card) -> DataError:
+    return DataError(f"data set {card.name!r} has no rows of numbers: it is {card.source}")
 
 
 @cache
@@ -83,8 +106,12 @@ def load(name: str) -> dict[str, Rows]:
     if found.read:
         splits = found.read()
     else:
-        rngs = {split: generator(0, f"data/{name}/{split}") for split in SPLITS}
-        splits = {split: _fresh(found, split, rng, (found.card.rows.get(split, 0),)) for split, rng in rngs.items()}
+        splits = {
+            split: _fresh(found, split, generator(0, f"data/{name}/{split}"), (count,))
+            for split, count in found.card.rows.items()
+        }
+    if not splits:
+        raise _rowless(found.card)
     for rows in splits.values():
         rows.x.flags.writeable = False
         rows.y.flags.writeable = False
@@ -100,7 +127,8 @@ def tokens(name: str) -> dict[str, np.ndarray]:
     """
     streams = _set(card(name).name).streams
     if not streams:
-        raise DataError(f"data set {name!r} has no token streams; sets that have: kjv, shakespeare")
+        having = ", ".join(other for other, found in sorted(_SETS.items()) if found.streams)
+        raise DataError(f"data set {name!r} has no token streams; sets that have: {having}")
     splits = streams()
     for stream in splits.values():
         stream.flags.writeable = False

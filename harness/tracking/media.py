@@ -1,9 +1,12 @@
-"""A trial's media as wandb values: pictures as images, videos as they are, points and matrices as plotly figures."""
+"""A trial's media as wandb values: pictures as images, videos as they are, points and matrices as plotly figures,
+texts as tables."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +40,21 @@ def _values(path: Path) -> dict[str, Any]:
         return {key: _figure(about, caption)}
     if about["kind"] == "video":  # the file itself: encoding anew would take moviepy
         return {key: wandb.Video(str(_beside(path, about["file"])), caption=caption, format="gif")}
+    if about["kind"] == "text":
+        return {key: _table(about["data"], about.get("reference") or ())}
     if about["kind"] != "image":
-        raise ValueError(f"unknown kind {about['kind']!r}; known are image, video, points, matrix")
+        raise ValueError(f"unknown kind {about['kind']!r}; known are image, video, points, matrix, text")
     values = {key: wandb.Image(str(_beside(path, about["file"])), caption=caption)}
     if about.get("reference_file"):
         values[f"{key}-reference"] = wandb.Image(str(_beside(path, about["reference_file"])), caption="data")
     return values
+
+
+def _table(texts: list[str], reference: Sequence[str]) -> wandb.Table:
+    """One text a row, and where there are real ones, one of them beside it."""
+    if not reference:
+        return wandb.Table(columns=["samples"], data=[[t] for t in texts])
+    return wandb.Table(columns=["samples", "data"], data=[list(row) for row in zip_longest(texts, reference)])
 
 
 def _figure(about: dict[str, Any], caption: str) -> wandb.Plotly:

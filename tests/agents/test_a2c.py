@@ -8,11 +8,11 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from agents.a2c import A2C, A2CConfig, a2c_loss
 from agents.envs.transition import Rollout
-from agents.returns import gae
 from harness.learner import Lanes, progress_of
 from nets.distributions import Categorical
 from nets.lanes import Execution
 from nets.optim import rmsprop, rmsprop_tf_init
+from nets.returns import gae
 
 IDENTITY = {"n_envs": 2, "n_steps": 2, "updates": 4, "gamma": 0.4, "lr": 2e-3, "eval_episodes": 20}
 

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from agents.envs.identity import REWARD_THRESHOLD
 from agents.envs.transition import Rollout
 from agents.ppo import PPO, Batch, PPOConfig, ppo_loss
-from agents.returns import gae, mean_return
 from harness.learner import Lanes
 from nets.distributions import Categorical
 from nets.normalisers import normalise
+from nets.returns import gae, mean_return
 
 OFF = torch.tensor(0.0)
 COEFFICIENTS = (torch.tensor(0.2), OFF, 0.1, 0.5)

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from agents.envs.transition import Rollout
 from agents.ppo import PPO
 from agents.recurrent_ppo import RecurrentPPO, RecurrentPPOConfig
-from agents.returns import gae
 from harness.learner import Lanes, progress_of
 from nets.lanes import Execution
 from nets.recurrent_actor_critic import RecurrentActorCritic
+from nets.returns import gae
 
 SMALL = {"n_envs": 4, "n_steps": 12, "memory_features": 5, "hidden_features": (6,), "epochs": 2, "steps": 48}
 RECALL = {"env": "Recall-v0", "n_envs": 128, "n_steps": 8, "steps": 25 * 1024, "epochs": 4, "lr": 1e-2}

@@ -27,6 +27,8 @@ OFF_POLICY = {"steps": 400, "n_envs": 2, "train_freq": 4, "gradient_steps": 2, "
 # the replay is full within three chunks
 CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch": 8, "buffer_size": 40,
               "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
+TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
+        "temperatures": [0.8, 1.0]}  # fmt: skip
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
@@ -82,6 +84,40 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
          "net": {"kind": "sngan", "hidden_features": 2, "depth": 0}},
         ("lr_g", "lr_d"),
         2,
+    ),
+    "video-gan": (
+        {"images": 240, "batch": 2, "samples": 100, "content_features": 2, "motion_features": 2,
+         "frame": {"kind": "mlp-generator", **SMALL}, "image_net": {"kind": "mlp", **SMALL},
+         "video_net": {"kind": "mlp", **SMALL}},
+        ("lr_g", "lr_d"),
+        2,
+    ),
+    "vae ring-8": (
+        {"images": 1920, "batch": 16, "samples": 200, "encoder": {**SMALL}, "decoder": {**SMALL}}, ("lr",), 2,
+    ),
+    "vae digits": (
+        {"data": "digits", "images": 960, "batch": 8, "samples": 100, "latent_features": 4, "conditional": True,
+         "encoder": {"kind": "cnn", **SMALL, "norm": "batch", "dropout": 0.2}, "decoder": {**SMALL}},
+        ("lr",),
+        2,
+    ),
+    "diffusion ring-8": (
+        {"images": 1920, "batch": 16, "samples": 200, "steps": 4, "net": {**SMALL}}, ("lr",), 2,
+    ),
+    "diffusion digits": (
+        {"data": "digits", "images": 480, "batch": 4, "samples": 100, "steps": 2, "conditional": True, "guidance": 2,
+         "net": {"kind": "mlp-denoiser", **SMALL}},
+        ("lr",),
+        2,
+    ),
+    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
+    "text-gan": (
+        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
+         "judge_features": 4, "windows": [2, 3]},
+        ("lr", "lr_g", "lr_d"), 3,
+    ),
+    "text-gumbel": (
+        {**TEXT, "pretrain": 5, "rounds": 15, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
     ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
@@ -249,7 +285,7 @@ def test_modes_agree(name, mode):
 def test_results_have_the_promised_form(name):
     learner, state, metrics = trained(name, chunks=1)
     scores = learner.evaluate(state)
-    assert learner.score.name in scores
+    assert learner.score_of(learner.lanes.config).name in scores
     assert int(state["progress"][0]) == learner.chunk
     assert state["progress"].dtype == torch.int64
     assert all(m.shape == (len(SEEDS),) for m in metrics.values())

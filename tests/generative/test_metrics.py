@@ -15,9 +15,9 @@ from generative.metrics import (
     moments,
     reverse_kl,
 )
-from harness.data import load, ring_centres
+from harness.data import centres, load
 
-CENTRES = torch.as_tensor(ring_centres())
+CENTRES = torch.as_tensor(centres("ring-8"))
 
 
 def test_data_itself_is_nearly_perfect():

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from generative.metrics_neighbours import memorised_share, nearest, neighbour_metrics, radii, support_size
+from generative.metrics_neighbours import (
+    memorised_share,
+    nearest,
+    neighbour_metrics,
+    radii,
+    support_size,
+    two_sample_accuracy,
+)
 
 
 def normal(seed: int, *shape: int) -> torch.Tensor:
@@ -87,6 +94,17 @@ def test_support_size_of_a_known_support():
     rows = normal(0, 100, 4)[torch.as_tensor(np.random.default_rng(0).integers(0, 100, 400))]
     assert support_size(rows, same=1e-6).item() == pytest.approx(100, rel=0.15)
     assert support_size(normal(1, 50, 4), same=1e-6) == math.inf
+
+
+def test_two_samples_are_told_apart_where_they_differ(monkeypatch):
+    assert two_sample_accuracy(normal(0, 500, 2), normal(1, 500, 2)).item() == pytest.approx(0.5, abs=0.05)
+    assert two_sample_accuracy(normal(0, 200, 2), normal(1, 200, 2) + 100) == 1
+    assert two_sample_accuracy(normal(0, 200, 2) * torch.nan, normal(1, 200, 2)) == 1
+    assert two_sample_accuracy(normal(0, 200, 2), normal(0, 200, 2) + 1e-6) == 0
+    narrow = two_sample_accuracy(0.3 * normal(0, 500, 2), normal(1, 500, 2))
+    assert narrow > 0.65
+    monkeypatch.setattr("generative.metrics.CHUNK", 64)
+    assert two_sample_accuracy(0.3 * normal(0, 500, 2), normal(1, 500, 2)) == narrow
 
 
 @pytest.mark.slow

@@ -116,7 +116,8 @@ def test_texts_of_a_folder_stay_whole(tmp_path):
 
 def test_pairs_of_lines(tmp_path):
     path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps({"source": f"a{i}", "target": f"b{i}"}) + "\n" for i in range(10)))
+    texts = [{"source": f"a\u2028{i}", "target": f"b\u2028{i}"} for i in range(10)]
+    path.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in texts), encoding="utf-8")
     splits = data.pairs(str(path))
     assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 6, "validation": 2, "test": 2}
     assert {a.replace("a", "b") == b for pairs in splits.values() for a, b in pairs} == {True}
@@ -130,6 +131,8 @@ def test_pairs_of_lines(tmp_path):
         ([*LINES, "1,nan,a"], r"houses\.csv, line 22, column 'age': 'nan'; fill in or remove"),
         ([*LINES, "1,2,"], r"houses\.csv, line 22, column 'target': no target; fill it in"),
         ([*LINES, "1,2,NaN"], r"houses\.csv, line 22, column 'target': no target; fill it in"),
+        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,?"], r"houses\.csv, line 11, column 'target': '\?' among numbers"),
+        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,inf"], r"houses\.csv, line 11, column 'target': 'inf'; fill in"),
         (LINES[:1], r"houses\.csv: 1 rows; at least 5 are needed"),
         ([f"{i},1,a" for i in range(9)], r"houses\.csv, column 'target': all targets are 'a'; two classes"),
         ([*LINES, "30,1,c"], r"houses\.csv: class 'c' has no row in the training split; give it more"),

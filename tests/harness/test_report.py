@@ -12,10 +12,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from harness import runfolder
 from harness.gif import gif
+from harness.learner import Media
 from harness.report import board, build_page, figures, media, provenance, text
 from harness.report.folders import RunFolder, column, read_folder, read_metrics
 from harness.report.page import embed_json
+from harness.spec import Trial
 from harness.statistics import group_trials, pool_lines
 from tests.harness.synthetic import make_root
 
@@ -158,6 +161,25 @@ def test_text():
     assert text.moment(0) == text.moment("1970-01-01T00:00:00+00:00") == "1 January 1970, 00:00 UTC"
     assert text.short("classifier", "classifier net.kind=cnn") == "net.kind=cnn"
     assert text.short("ppo", "ppo") == "ppo"
+
+
+def test_texts_are_written_and_shown_line_by_line_beside_the_data(tmp_path):
+    rows = [_row("a0", seed=0, score=1.0, label="a")]
+    item = Media("text", np.array(["to <b>be\nor", *["x"] * 50]), np.array(["y" * 1000]), caption="two texts")
+    trial = Trial(id="a0", learner="text-mle", version=1, config={}, seed=0, label="a")
+    written = runfolder.RunFolder(tmp_path, trial)
+    written.open("steps", {}, 0, 0)
+    written.media({"texts": item})
+    folders = {"a0": read_folder(tmp_path / "trials" / "a0")}
+    groups = group_trials(rows, lambda row: row["score"])
+    slots = {(groups[0].learner, groups[0].label): 0}
+    (entry,) = media.samples(groups, folders, slots)
+    assert entry["caption"] == "two texts"
+    (panel,) = entry["panels"]
+    assert panel["texts"] == ["to <b>be\u21b5or", *["x"] * (media.MOST_TEXTS - 1)]
+    assert panel["reference"] == ["y" * media.MOST_CHARACTERS]
+    folders["a0"].media["texts"]["data"] = "no list"
+    assert media.samples(groups, folders, slots) == []
 
 
 def test_media_reads_only_its_own_folder(tmp_path):

@@ -69,7 +69,9 @@ def _media(folder: Path) -> None:
     frames = [Image.new("P", (8, 8), k) for k in range(3)]
     frames[0].save(folder / "episode.gif", save_all=True, append_images=frames[1:])
     video = {"kind": "video", "caption": "return 3", "file": "episode.gif"}
-    for name, about in {"digits": digits, "ring": points, "confusion": matrix, "episode": video}.items():
+    texts = {"kind": "text", "caption": "texts", "data": ["to be", "or not"], "reference": ["that is"]}
+    all_media = {"digits": digits, "ring": points, "confusion": matrix, "episode": video, "texts": texts}
+    for name, about in all_media.items():
         (folder / f"{name}.json").write_text(json.dumps(about))
 
 

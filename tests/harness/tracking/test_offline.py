@@ -87,7 +87,7 @@ def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.
             f"{trial['label']} seed {trial['seed']}",
         )
         media = {"media/digits": "image-file", "media/ring": "plotly-file", "media/confusion": "plotly-file"}
-        media |= {"media/episode": "video-file"}
+        media |= {"media/episode": "video-file", "media/texts": "table-file"}
         found = {k[: -len("._type")]: v for k, v in about["media"].items() if k.endswith("._type")}
         assert found == (media if trial["seed"] == 0 else {})
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]

@@ -1,18 +1,41 @@
-"""Returns and advantages: pure functions of one trial's rollout."""
+"""Returns and advantages: pure functions of one trial's steps, whether an agent's or a writer's of text.
+
+Legend: T steps, N environments or sentences of one trial, K lanes.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from agents.envs.transition import Rollout
-
-__all__ = ["gae", "mean_return"]
+__all__ = ["Episodes", "Steps", "gae", "mean_return"]
 
 
-def gae(rollout: Rollout, value: Tensor, next_value: Tensor, gamma: Any, lam: Any) -> Tensor:
+class Steps(Protocol):
+    """What was earned: `reward` [T, N], and where episodes ended, bool [T, N]: by themselves or by a limit."""
+
+    @property
+    def reward(self) -> Tensor: ...
+    @property
+    def terminated(self) -> Tensor: ...
+    @property
+    def truncated(self) -> Tensor: ...
+
+
+class Episodes(Protocol):
+    """Episodes that ended, [K, T, N]: their returns in `episode`, 0 where none did."""
+
+    @property
+    def terminated(self) -> Tensor: ...
+    @property
+    def truncated(self) -> Tensor: ...
+    @property
+    def episode(self) -> Tensor: ...
+
+
+def gae(rollout: Steps, value: Tensor, next_value: Tensor, gamma: Any, lam: Any) -> Tensor:
     """Generalised advantages (Schulman et al. 2016), equation 16: A_t = d_t + gamma lambda A_{t+1}, cut where episodes
     end.
 
@@ -40,7 +63,7 @@ def gae(rollout: Rollout, value: Tensor, next_value: Tensor, gamma: Any, lam: An
     return total
 
 
-def mean_return(rollout: Rollout, before: Tensor) -> Tensor:
+def mean_return(rollout: Episodes, before: Tensor) -> Tensor:
     """Mean return [K] of the episodes that ended in a rollout [K, T, N], or `before` where none did."""
     ended = (rollout.terminated | rollout.truncated).flatten(1).sum(1)
     mean = rollout.episode.flatten(1).sum(1) / ended.clamp(min=1)
