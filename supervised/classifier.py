@@ -87,7 +87,7 @@ class Classifier(Supervised):
     version = 3  # augmentation after the rows are drawn
     purpose = "classifier"
 
-    def load(self, config: ClassifierConfig) -> None:
+    def prepare(self, config: ClassifierConfig) -> None:
         """Rows and labels, weights of the classes, generators."""
         card = config.card
         splits = {**data.load(config.data), "train": data.few(config.data, config.train_rows)}

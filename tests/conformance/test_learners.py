@@ -62,17 +62,18 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "classifier regularised": (
-        {"net": {"kind": "mlp", **SMALL}, "epochs": 2, "batch": 8, "train_rows": 40, "accumulate": 2, "l1": 1e-3,
+        {"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "train_rows": 40, "accumulate": 2, "l1": 1e-3,
          "clip": 1.0, "warmup": 0.1, "optimiser": "nesterov", "ema_half_life": 100, "mixup": 0.4,
          "augment": ["flip", "crop", "noise"], "class_weights": "balanced"},
         ("lr",),
         3,
     ),
     "classifier series": (
-        {"data": "mnist-1d", "net": {"kind": "cnn-1d", **SMALL}, **LABELS, "train_rows": 100, "augment": ["noise"]},
-        ("lr",), 3,
+        {"data": "italy-power", "net": {"kind": "cnn-1d", **SMALL}, "updates": 100, "batch": 8, "augment": ["noise"]},
+        ("lr",),
+        3,
     ),
-    "regressor": ({"net": {"kind": "mlp", **SMALL}, "epochs": 2, "batch": 8, "objective": "huber"}, ("lr",), 3),
+    "regressor": ({"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "objective": "huber"}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
     "gan digits": (
         {"data": "digits", "images": 8000, "batch": 8, "samples": 100, **PERCEPTRONS, "augment": ["cutout"]}, ("lr_g", "lr_d"), 2,
