@@ -111,14 +111,14 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr",),
         2,
     ),
-    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
+    "text-mle": ({**TEXT, "updates": 55}, ("lr",), 4),
     "text-gan": (
-        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
+        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 45, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
          "judge_features": 4, "windows": [2, 3]},
         ("lr", "lr_g", "lr_d"), 3,
     ),
     "text-gumbel": (
-        {**TEXT, "pretrain": 5, "rounds": 15, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
+        {**TEXT, "pretrain": 5, "rounds": 50, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
     ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
