@@ -76,12 +76,13 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "regressor": ({"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "objective": "huber"}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
     "gan digits": (
-        {"data": "digits", "images": 8000, "batch": 8, **PERCEPTRONS, "augment": ["cutout"]}, ("lr_g", "lr_d"), 2,
+        {"data": "digits", "images": 8000, "batch": 8, "samples": 100, **PERCEPTRONS, "augment": ["cutout"]},
+        ("lr_g", "lr_d"),
+        2,
     ),
     "gan conditional": (
-        {"data": "digits", "images": 4000, "batch": 4, "loss": "hinge", "penalty": "r1", "penalty_every": 4,
-         "d_steps": 2, "conditional": True, "generator": {"kind": "sngan-generator", "hidden_features": 2},
-         "net": {"kind": "sngan", "hidden_features": 2, "depth": 0}},
+        {"data": "digits", "images": 4000, "batch": 4, "samples": 100, "loss": "hinge", "penalty": "r1",
+         "penalty_every": 4, "d_steps": 2, "conditional": True, **PERCEPTRONS},
         ("lr_g", "lr_d"),
         2,
     ),
