@@ -27,7 +27,7 @@ def seedbed(folder: Path, *arguments: str, text: str = TEXT) -> Result:
 
 
 def test_a_network_that_can_learn_a_batch_does_and_one_without_a_learning_rate_does_not(tmp_path: Path):
-    done = seedbed(tmp_path, "overfit", "--updates", "160", "--json", "--set", "trials.2.lr=0")
+    done = seedbed(tmp_path, "overfit", "--updates", "96", "--json", "--set", "trials.2.lr=0")
     assert done.exit_code == 1, done.output
     rows = {row["trial"]: row for row in json.loads(done.stdout.splitlines()[-1])["trials"]}
     assert [row["learnt"] for row in rows.values()] == [True, True, False]
