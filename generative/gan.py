@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from generative.augment import UNIFORMS, AugmentationName, augmented
 from generative.generator import Generator, GeneratorConfig
 from generative.losses import LOSSES, PENALTIES
-from harness.blocks import block_config, check_builds, check_generates
+from harness.blocks import block_config, check_builds, check_generates, frozen
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat
 from nets.ema import ema_update
@@ -90,7 +90,7 @@ class GANConfig(GeneratorConfig):
     ema_half_life: float = Field(
         20_000, gt=0, description="images after which the average generator has forgotten half of a former one"
     )
-    augment: tuple[AugmentationName, ...] = Field(
+    augment: Annotated[tuple[AugmentationName, ...], BeforeValidator(frozen)] = Field(
         (), description="what happens to real and generated images before the discriminator sees them"
     )
     augment_p: PerLaneFloat = Field(0.5, ge=0, le=1, description="probability of each augmentation")

@@ -19,13 +19,13 @@ from torch import Tensor
 from generative.judge import Judge, judge_score
 from generative.pictures import grid, slerp
 from harness import data
-from harness.data import Card
+from harness.data import Card, check_few
 from harness.learner import Lanes, Learner, Media, Metrics, State
 from harness.spec import LearnerConfig, Score
 
 __all__ = ["Generator", "GeneratorConfig"]
 
-SHOWN = {"points": 1000, "images": 64}  # rows of one picture
+SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
 STEPS = 8  # of a walk between two images, and walks
 
 
@@ -33,6 +33,7 @@ class GeneratorConfig(LearnerConfig):
     """A learner that makes rows like those of a data set."""
 
     updates: ClassVar[int] = 10  # of one chunk
+    kinds: ClassVar[tuple[str, ...]] = ("points", "images")  # of data
     defaults: ClassVar[dict[str, dict[str, Any]]] = {}  # data set -> fields whose default differs there
 
     data: str = Field("ring-8", description="data set (`seedbed data` lists them): points or images")
@@ -41,6 +42,9 @@ class GeneratorConfig(LearnerConfig):
     )
     batch: int = Field(128, ge=1, description="rows of one update")
     conditional: bool = Field(False, description="whether rows are made for a given label")
+    train_rows: int = Field(
+        0, ge=0, description="real training rows that are used, the first by hash, each class alike; 0 uses all"
+    )
     samples: int = Field(2000, ge=100, description="rows that an evaluation draws")
 
     @model_validator(mode="before")
@@ -58,14 +62,15 @@ class GeneratorConfig(LearnerConfig):
             kind = data.card(name).kind
         except data.DataError as error:
             raise ValueError(str(error)) from None
-        if kind not in SHOWN:
-            raise ValueError(f"'{name}' holds {kind}; this learner makes points and images")
+        if kind not in cls.kinds:
+            raise ValueError(f"'{name}' holds {kind}; this learner makes {' and '.join(cls.kinds)}")
         return name
 
     @model_validator(mode="after")
     def _has_labels(self) -> GeneratorConfig:
         if self.conditional and self.card.classes < 2:
             raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
+        check_few(self.card, self.train_rows)
         return self
 
     @property
@@ -121,7 +126,8 @@ class Generator(Learner):
 
     def real(self, purpose: str, progress: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Training rows [K, *shape, *row] as networks see them (pixels in [-1, 1]) and labels [K, *shape]."""
-        drawn = [data.draw_rows(self.card.name, rng, shape) for rng in self.lanes.generators(purpose, progress)]
+        name, few = self.card.name, self.lanes.config.train_rows
+        drawn = [data.draw_few(name, few, rng, shape) for rng in self.lanes.generators(purpose, progress)]
         x, y = (np.stack(arrays) for arrays in zip(*((rows.x, rows.y) for rows in drawn), strict=True))
         tensor = self.lanes.execution.tensor
         return tensor(x if self.card.kind == "points" else 2 * x - 1), tensor(y)

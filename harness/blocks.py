@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from nets.registry import Block, Role, blocks, build
 
-__all__ = ["block_config", "check_builds", "check_generates", "encoder_config"]
+__all__ = ["block_config", "check_builds", "check_generates", "encoder_config", "frozen"]
 
 
 @cache
@@ -47,15 +47,15 @@ def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, A
             return given
         kind = given.get("kind", default)
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
-        return {"kind": kind, **own, **{name: _frozen(value) for name, value in given.items()}}
+        return {"kind": kind, **own, **{name: frozen(value) for name, value in given.items()}}
 
     union: Any = Union[tuple(_models(role).values())]  # noqa: UP007  the members are known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Lists as tuples: what a validator returns is checked strictly, and a list is then no tuple."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -> None:

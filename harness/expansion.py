@@ -257,7 +257,8 @@ def _trials(labelled: tuple[_Checked, list[str]], above: Sequence[Trial], proble
             problems.add(("trials", checked.index), str(error))
             return
         for seed, found in zip(checked.seeds, parents, strict=True):
-            config = variant.config.model_dump(mode="json") | found
+            resolved = variant.config.model_copy(update=found)
+            config = resolved.model_dump(mode="json")
             key = trial_id(checked.entry.learner, checked.learner.version, config, seed, data)
             yield Trial(
                 id=key,
@@ -268,7 +269,7 @@ def _trials(labelled: tuple[_Checked, list[str]], above: Sequence[Trial], proble
                 label=label,
                 resources=checked.entry.resources,
                 entry=checked.index,
-                parents=tuple(found.values()) or variant.config.parents,
+                parents=resolved.parents,
             )
 
 
@@ -276,7 +277,8 @@ def _parents_of(config: LearnerConfig, seed: int, above: Sequence[Trial]) -> dic
     """Fields that name an entry above ("trials.0") with the id of its trial of the same seed, or of its only one.
 
     Raises:
-        ValueError: no entry above has that place, or it holds several trials of that seed, or none.
+        ValueError: no entry above has that place, or it holds several trials of that seed, or none, or one that cannot
+            give what is needed.
     """
     found = {}
     for name in (n for n, value in config if isinstance(value, str) and value and value in config.parents):
@@ -288,6 +290,7 @@ def _parents_of(config: LearnerConfig, seed: int, above: Sequence[Trial]) -> dic
         if len(same) != 1:
             what = f"{len(same)} trials of seed {seed}" if entry else "no trials above this entry"
             raise ValueError(f"{name}: {value} has {what}; name an entry above with one trial of every seed")
+        config.check_parent(name, same[0])
         found[name] = same[0].id
     return found
 

@@ -53,8 +53,10 @@ BUILTIN: dict[str, str] = {
     "text-gan": "generative.text_gan:TextGAN",
     "text-gumbel": "generative.text_gumbel:TextGumbel",
     "text-mle": "generative.text_mle:TextMLE",
+    "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "finetune": "supervised.finetune:Finetune",
+    "regressor": "supervised.regressor:Regressor",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",
 }
@@ -106,6 +108,7 @@ class Lanes:
         seeds: one trial seed a lane.
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
         encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
+        samplers: for every lane the generator whose rows it learns from beside real ones, or None; () for none.
         notes: sentences for the log; the worker takes them into its next report.
     """
 
@@ -113,6 +116,7 @@ class Lanes:
     seeds: tuple[int, ...]
     execution: Execution = field(default_factory=Execution)
     encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
+    samplers: tuple[nn.Module | None, ...] = ()
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.spec import Trial
 from harness.spec_errors import SpecError
+from nets.export import load
 from nets.transfer import read_weights
 
-__all__ = ["check_parents", "divide", "encoders_of"]
+__all__ = ["check_parents", "divide", "encoders_of", "samplers_of"]
 
 NO_RESULT = ("failed", "diverged", "pruned")
+GIVES = {"encoder_from": "whose encoder it starts from", "synthetic_from": "whose rows it learns from"}
 
 
 def check_parents(trials: Iterable[Trial], states: Mapping[str, str], file: str) -> None:
@@ -29,7 +31,7 @@ def check_parents(trials: Iterable[Trial], states: Mapping[str, str], file: str)
             if parent not in own and states.get(parent) != "done":
                 what = f"is {states[parent]}" if parent in states else "is not in this run root"
                 mend = "give the id of a trial that is done, or trials.N for an entry above"
-                raise SpecError(f"{file}: trials.{trial.entry}: encoder_from: trial {parent} {what}; {mend}")
+                raise SpecError(f"{file}: trials.{trial.entry}: {_field(trial, parent)}: trial {parent} {what}; {mend}")
 
 
 def divide(due: Sequence[Trial], states: Mapping[str, str]) -> tuple[list[Trial], list[tuple[Trial, str]]]:
@@ -44,7 +46,7 @@ def divide(due: Sequence[Trial], states: Mapping[str, str]) -> tuple[list[Trial]
     for trial in due:
         lost = [p for p in trial.parents if states.get(p) in NO_RESULT and p not in waiting]
         if lost:
-            orphans.append((trial, f"trial {lost[0]}, whose encoder it starts from, is {states[lost[0]]}"))
+            orphans.append((trial, f"trial {lost[0]}, {GIVES[_field(trial, lost[0])]}, is {states[lost[0]]}"))
         elif all(states.get(p) == "done" for p in trial.parents):
             ready.append(trial)
     return ready, orphans
@@ -56,9 +58,19 @@ def encoders_of(root: Path, trials: Sequence[Trial]) -> tuple[dict[str, Tensor] 
     A GAN's encoder is its discriminator's, which it keeps beside its generator.
     """
     found: list[dict[str, Tensor] | None] = []
-    for trial in trials:
-        folders = [root / "trials" / parent for parent in trial.parents]
-        files = [f / name for f in folders for name in ("discriminator.safetensors", "best.safetensors")]
-        there = next((file for file in files if file.is_file()), None)
-        found.append(read_weights(there or files[-1]) if files else None)
+    for parent in (trial.config.get("encoder_from") for trial in trials):
+        files = [root / "trials" / f"{parent}" / name for name in ("discriminator.safetensors", "best.safetensors")]
+        there = next((file for file in files if file.is_file()), files[-1])
+        found.append(read_weights(there) if parent else None)
     return tuple(found)
+
+
+def samplers_of(root: Path, trials: Sequence[Trial]) -> tuple[nn.Module | None, ...]:
+    """For every trial the generator whose rows it learns from, or None."""
+    names = [trial.config.get("synthetic_from") for trial in trials]
+    return tuple(load(root / "trials" / name / "best.safetensors") if name else None for name in names)
+
+
+def _field(trial: Trial, parent: str) -> str:
+    """The field of a trial's configuration that names a parent."""
+    return next(field for field in GIVES if trial.config.get(field) == parent)

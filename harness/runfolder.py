@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from harness.checkpoint import sha256_file, write_json
 from harness.gif import gif
 from harness.learner import Media
 from harness.spec import Trial
+from nets.export import metadata_of
 
 __all__ = ["RunFolder", "facts"]
 
@@ -76,11 +78,19 @@ class RunFolder:
             os.fsync(file.fileno())
         return self.metrics_path.stat().st_size
 
-    def network(self, name: str, weights: Mapping[str, torch.Tensor]) -> str:
-        """Writes `<name>.safetensors` and returns its sha256."""
+    def network(self, name: str, network: nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> str:
+        """Writes `<name>.safetensors` and returns its sha256; `nets.export.load` rebuilds what `build` made.
+
+        Args:
+            name: of the file.
+            network: an ordinary one.
+            weights: other weights than its own.
+        """
+        metadata = metadata_of(network) if hasattr(network, "recipe") else None
+        weights = network.state_dict() if weights is None else weights
         target = self.path / f"{name}.safetensors"
         temporary = self.path / f".{name}.safetensors"
-        save_file({k: t.detach().cpu().contiguous() for k, t in weights.items()}, temporary)
+        save_file({k: t.detach().cpu().contiguous() for k, t in weights.items()}, temporary, metadata)
         temporary.replace(target)
         return sha256_file(target)
 

@@ -19,6 +19,7 @@ __all__ = [
     "PerLaneFloat",
     "Resources",
     "Score",
+    "SyntheticConfig",
     "TransferConfig",
     "Trial",
     "canonical",
@@ -77,6 +78,13 @@ class LearnerConfig(BaseModel):
         """A rough cost of one unit of progress of one lane on one CPU, for plans before anything was measured."""
         return 1e-4
 
+    def check_parent(self, field: str, parent: Trial) -> None:
+        """Refuses a trial of the same file that a field names as a parent but that cannot give what is needed.
+
+        Raises:
+            ValueError: says what the parent lacks.
+        """
+
     @classmethod
     def per_lane_fields(cls) -> tuple[str, ...]:
         """Names of the fields marked PerLane."""
@@ -85,12 +93,15 @@ class LearnerConfig(BaseModel):
         )
 
 
+PARENT = r"^(|[0-9a-f]{16}|trials\.\d+)$"
+
+
 class TransferConfig(LearnerConfig):
     """A learner whose network may start from the encoder of another trial, of whatever family."""
 
     encoder_from: Annotated[str, PerLane()] = Field(
         "",
-        pattern=r"^(|[0-9a-f]{16}|trials\.\d+)$",
+        pattern=PARENT,
         description="trial whose encoder the network starts from: its id, or trials.N, an entry above in the same file"
         " (the trial of the same seed)",
     )
@@ -99,7 +110,26 @@ class TransferConfig(LearnerConfig):
     @property
     def parents(self) -> tuple[str, ...]:
         """The trial that gives the encoder."""
-        return (self.encoder_from,) if self.encoder_from else ()
+        return (*super().parents, self.encoder_from) if self.encoder_from else super().parents
+
+
+class SyntheticConfig(LearnerConfig):
+    """A learner that may learn from rows which another trial's generator makes, beside real ones."""
+
+    synthetic_from: Annotated[str, PerLane()] = Field(
+        "",
+        pattern=PARENT,
+        description="trial whose conditional generator makes rows beside the real ones: its id, or trials.N, an entry"
+        " above in the same file (the trial of the same seed)",
+    )
+    synthetic_share: float = Field(
+        0.5, gt=0, le=1, description="share of every batch that is generated, where `synthetic_from` names a trial"
+    )
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The trial that gives the generator, and others."""
+        return (*super().parents, self.synthetic_from) if self.synthetic_from else super().parents
 
 
 @dataclass(frozen=True)

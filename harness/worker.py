@@ -23,7 +23,7 @@ from harness.learner import LaneError, Lanes, Learner, import_learner, progress_
 from harness.messages import Decision, Job, Report
 from harness.modes import choose
 from harness.pace import Pace
-from harness.parents import encoders_of
+from harness.parents import encoders_of, samplers_of
 from harness.rings import Rings, broken_lanes
 from harness.runfolder import RunFolder, facts
 from nets.lanes import Execution, reset_compiler, resolve_device, use_compile_cache
@@ -117,8 +117,8 @@ class _CohortRun:
         resources = job.trials[0].resources
         device = resolve_device(resources.device)
         execution = Execution(device=device, dtype=getattr(torch, job.dtype))
-        encoders = encoders_of(Path(job.root), job.trials)
-        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, encoders)
+        encoders, samplers = encoders_of(Path(job.root), job.trials), samplers_of(Path(job.root), job.trials)
+        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, encoders, samplers)
         self.choice = choose(cls, lanes, resources.mode, Path(job.root) / "cache" / "modes", job.mode)
         if job.mode is None and not cls.foreign:
             self.notes.append(f"lanes run {self.choice.mode}: {self.choice.reason}")
@@ -322,11 +322,11 @@ class _CohortRun:
         """Ends a lane: writes its networks, media and result; its weights change no more."""
         folder = self.run_folders[lane]
         final = self.learner.network(self.state, lane)
-        sha256 = folder.network("final", final.state_dict())
+        sha256 = folder.network("final", final)
         best = self.best.get(lane)
-        folder.network("best", best["weights"] if best else final.state_dict())
+        folder.network("best", final, best["weights"] if best else None)
         for name, network in self.learner.companions(self.state, lane).items():
-            folder.network(name, network.state_dict())
+            folder.network(name, network)
         if state != "diverged":
             folder.media(self.learner.media(self.state, lane))
         folder.media(folder.films(self.learner.unit))

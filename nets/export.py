@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from nets.lora import merged
 from nets.registry import build
 
-__all__ = ["FORMAT", "KEY", "ExportError", "describe_file", "load", "recipe_of", "save"]
+__all__ = ["FORMAT", "KEY", "ExportError", "describe_file", "load", "metadata_of", "recipe_of", "save"]
 
 FORMAT = 1  # raised when a reader of the format before could not read it
 KEY = "seedbed"  # of the description in the file's metadata
@@ -49,17 +49,10 @@ def save(net: nn.Module, path: str | Path) -> None:
         OSError: the file cannot be written.
     """
     net = merged(net)
-    recipe = recipe_of(net)
+    metadata = metadata_of(net)
     tensors = _tensors(net)
-    kinds = {t.dtype for t in net.parameters() if t.is_floating_point()} or {torch.float32}
-    if len(kinds) > 1:
-        raise ExportError(f"the network's parameters are of several types: {', '.join(sorted(map(str, kinds)))}")
-    dtype = str(kinds.pop()).removeprefix("torch.")
-    try:
-        text = json.dumps({"format": FORMAT, "recipe": recipe, "dtype": dtype}, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise ExportError(f"the network's recipe is not plain data: {error}") from None
-    expected = _facts(_tensors(_blank(recipe, dtype)))
+    description = json.loads(metadata[KEY])
+    expected = _facts(_tensors(_blank(description["recipe"], description["dtype"])))
     problem = _difference(_facts(tensors), expected)
     if problem:
         raise ExportError(f"the network is not what its recipe builds, so it could not be loaded again: {problem}")
@@ -67,7 +60,7 @@ def save(net: nn.Module, path: str | Path) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         data = {n: t.detach().cpu().clone() for n, t in tensors.items()}
-        partial.write_bytes(serialised(data, metadata={KEY: text}))  # save_file would hide it from other users
+        partial.write_bytes(serialised(data, metadata=metadata))  # save_file would hide it from other users
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -129,6 +122,23 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     if not _is_recipe(recipe) or f"torch.{dtype}" not in map(str, DTYPES.values()):
         raise ExportError(f"{path}: its description is damaged")
     return {"format": FORMAT, "recipe": recipe, "dtype": dtype}
+
+
+def metadata_of(net: nn.Module) -> dict[str, str]:
+    """The metadata of a file of a network's weights from which `load` rebuilds it.
+
+    Raises:
+        ExportError: it was not made by `nets.registry.build`, or its parameters are of several types.
+    """
+    recipe = recipe_of(net)
+    kinds = {t.dtype for t in net.parameters() if t.is_floating_point()} or {torch.float32}
+    if len(kinds) > 1:
+        raise ExportError(f"the network's parameters are of several types: {', '.join(sorted(map(str, kinds)))}")
+    dtype = str(kinds.pop()).removeprefix("torch.")
+    try:
+        return {KEY: json.dumps({"format": FORMAT, "recipe": recipe, "dtype": dtype}, allow_nan=False, sort_keys=True)}
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"the network's recipe is not plain data: {error}") from None
 
 
 def recipe_of(net: nn.Module) -> dict[str, Any]:

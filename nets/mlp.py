@@ -20,7 +20,7 @@ from nets.regularise import Dropout
 __all__ = ["MLP", "Embedding", "Init", "MLPEncoder", "ResidualMLP", "init_linear"]
 
 Init = Literal["torch", "orthogonal", "kaiming", "zero"]
-L = TypeVar("L", bound=nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d)
+L = TypeVar("L", bound=nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d)
 
 
 def init_linear(layer: L, init: Init, gain: float = math.sqrt(2)) -> L:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -76,8 +77,8 @@ class Conv3dBlock(nn.Module):
 class VideoCNN(nn.Module):
     """Blocks of convolutions over space and time, averaged over all positions (Tran et al. 2015 and 2018).
 
-    The first block keeps the video's size; each further one doubles the channels and halves height, width and time,
-    odd ones rounding up, so that any length will do. Pixels about 0, such as [-1, 1], train best.
+    Each block but the first doubles the channels and halves height, width and time, odd ones rounding up, so that any
+    length will do. Pixels about 0, such as [-1, 1], train best.
 
     Args:
         in_shape: (T, C, H, W).
@@ -86,6 +87,8 @@ class VideoCNN(nn.Module):
         factorised: space and time one after the other, "(2+1)D"; see `Conv3dBlock`.
         norm: a name in `nets.norms`.
         activation: a name in `nets.activations`.
+        first_stride: of the first block, over time, height and width: 1 keeps the video's size.
+        pool: "average" over all positions, or "none": every position's channels are features.
 
     Raises:
         ValueError: no video.
@@ -99,6 +102,8 @@ class VideoCNN(nn.Module):
         factorised: bool = True,
         norm: NormName = "batch",
         activation: str = "relu",
+        first_stride: int = 1,
+        pool: Literal["average", "none"] = "average",
     ) -> None:
         super().__init__()
         if len(in_shape) != 4:
@@ -108,7 +113,7 @@ class VideoCNN(nn.Module):
         widths = [in_shape[1], *(hidden_features << i for i in range(depth))]
         blocks = []
         for i, (before, after) in enumerate(pairwise(widths)):
-            stride = 2 if i else 1
+            stride = 2 if i else first_stride
             blocks.append(
                 Conv3dBlock(
                     before,
@@ -120,8 +125,13 @@ class VideoCNN(nn.Module):
                     activation=activation,
                 )
             )
-        self.layers = nn.Sequential(*blocks, GlobalPool("average"))
-        self.out_features = widths[-1]
+        self.layers = nn.Sequential(*blocks, GlobalPool("average") if pool == "average" else nn.Flatten())
+        positions = 1
+        for side in (in_shape[0], *in_shape[2:]):
+            for stride in (first_stride, *[2] * (depth - 1)):
+                side = -(-side // stride)
+            positions *= side
+        self.out_features = widths[-1] * (1 if pool == "average" else positions)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C, H, W] to [B, out_features]."""

@@ -24,7 +24,7 @@ __all__ = ["RECIPES", "train"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "digits_cnn": {"data": "digits", "updates": 1200},
-    "mnist_cnn": {"data": "mnist-5k", "updates": 700},
+    "mnist_cnn": {"data": "mnist-5k", "updates": 150},
     "fashion_cnn": {"data": "fashion-mnist", "updates": 3400, "shift": 0, "flip": True},
 }
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import bilingual, digits, images, oracle, own, plane, series, stacked, stories, tables, text
+from harness.data import bilingual, digits, images, moving, oracle, own, plane, series, stacked, stories, tables, text
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
@@ -21,6 +21,7 @@ _SETS: dict[str, DataSet] = {
     **digits.SETS,
     **images.SETS,
     **stacked.SETS,
+    **moving.SETS,
     **text.SETS,
     **oracle.SETS,
     **tables.SETS,

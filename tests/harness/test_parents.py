@@ -13,7 +13,7 @@ from torch import nn
 from harness.driver import Driver
 from harness.experiment import SpecError, load_experiment
 from harness.learner import BUILTIN, Lanes, State
-from harness.spec import TransferConfig
+from harness.spec import SyntheticConfig, TransferConfig, Trial
 from nets.lanes import module_of
 from nets.registry import build
 from tests.toy import Toy, ToyConfig
@@ -21,6 +21,14 @@ from tests.toy import Toy, ToyConfig
 
 class HeirConfig(ToyConfig, TransferConfig):
     """A toy with a network that has an encoder."""
+
+
+class PupilConfig(HeirConfig, SyntheticConfig):
+    """An heir that also learns from another trial's rows."""
+
+    def check_parent(self, field: str, parent: Trial) -> None:
+        if field == "synthetic_from" and parent.config["width"] != self.width:
+            raise ValueError(f"synthetic_from: {parent.label} is {parent.config['width']} wide, not {self.width}")
 
 
 class Heir(Toy):
@@ -49,9 +57,20 @@ class Heir(Toy):
         return {"first": module_of(self.build, state["first"], {}, lane)}
 
 
+class Pupil(Heir):
+    """It keeps what it was given."""
+
+    Config = PupilConfig
+
+    def companions(self, state: State, lane: int) -> dict[str, nn.Module]:
+        taught = self.lanes.samplers[lane]
+        return super().companions(state, lane) | ({"taught": taught} if taught else {})
+
+
 @pytest.fixture(autouse=True)
 def heir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILTIN, "heir", "tests.harness.test_parents:Heir")
+    monkeypatch.setitem(BUILTIN, "pupil", "tests.harness.test_parents:Pupil")
 
 
 def driver_of(folder: Path, text: str, **options: Any) -> Driver:
@@ -139,3 +158,44 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path: Path):
     outcome = driver_of(tmp_path, text).train()
     assert outcome.trials[1]["state"] == "failed"
     assert "fit" in outcome.trials[1]["reason"]
+
+
+TWO_KINDS = """
+trials:
+  - {learner: heir, steps: 10, seeds: 2}
+  - {learner: heir, steps: 12, seeds: 2}
+  - {learner: pupil, steps: 5, seeds: 2, encoder_from: trials.0, grid: {synthetic_from: ["", trials.1]}}
+"""
+
+
+def test_parents_of_both_kinds_each_lane_its_own(tmp_path: Path):
+    outcome = driver_of(tmp_path, TWO_KINDS).train()
+    assert outcome.state == "done"
+    folder, rows = tmp_path / "runs" / "trials", outcome.trials
+    for child, teacher in ((rows[6], rows[2]), (rows[7], rows[3])):
+        assert child["config"]["synthetic_from"] == teacher["id"]
+        taught, best = (load_file(folder / i / f) for i, f in (
+            (child["id"], "taught.safetensors"), (teacher["id"], "best.safetensors")))
+        assert all(torch.equal(taught[n], best[n]) for n in best)
+    for child, parent in zip(rows[4:], rows[:2] * 2, strict=True):
+        first, best = (load_file(folder / i / f) for i, f in (
+            (child["id"], "first.safetensors"), (parent["id"], "best.safetensors")))
+        assert torch.equal(first["encoder.layers.0.weight"], best["encoder.layers.0.weight"])
+    assert not (folder / rows[4]["id"] / "taught.safetensors").exists()
+
+
+def test_one_parent_by_its_id_beside_one_of_the_same_file_and_both_wait(tmp_path: Path):
+    given = driver_of(tmp_path, "trials: [{learner: heir, steps: 10}]").train().trials[0]["id"]
+    pupil = f"{{learner: pupil, encoder_from: '{given}', synthetic_from: trials.0}}"
+    child = driver_of(tmp_path, f"trials: [{{learner: heir, steps: 11}}, {pupil}]").experiment.trials[1]
+    assert set(child.parents) == {given, child.config["synthetic_from"]}
+
+
+def test_a_parent_of_the_same_file_that_cannot_give_what_is_needed_is_refused(tmp_path: Path):
+    text = "trials: [{learner: heir}, {learner: pupil, width: 4, synthetic_from: trials.0}]"
+    with pytest.raises(SpecError, match=r"trials\.1: synthetic_from: heir is 3 wide, not 4"):
+        driver_of(tmp_path, text)
+    lost = "trials: [{learner: heir, error_at: 5.0, steps: 10}, {learner: pupil, synthetic_from: trials.0}]"
+    assert "whose rows it learns from, is failed" in driver_of(tmp_path, lost).train().trials[1]["reason"]
+    with pytest.raises(SpecError, match="synthetic_from: trial 0123456789abcdef is not in this run root"):
+        driver_of(tmp_path, "trials: [{learner: pupil, synthetic_from: 0123456789abcdef}]").plan()

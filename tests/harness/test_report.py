@@ -168,7 +168,7 @@ def test_texts_are_written_and_shown_line_by_line_beside_the_data(tmp_path):
     item = Media("text", np.array(["to <b>be\nor", *["x"] * 50]), np.array(["y" * 1000]), caption="two texts")
     trial = Trial(id="a0", learner="text-mle", version=1, config={}, seed=0, label="a")
     written = runfolder.RunFolder(tmp_path, trial)
-    written.open("steps", {}, 0)
+    written.open("steps", {}, 0, 0)
     written.media({"texts": item})
     folders = {"a0": read_folder(tmp_path / "trials" / "a0")}
     groups = group_trials(rows, lambda row: row["score"])

@@ -286,3 +286,22 @@ def test_gradient_penalties_of_lanes_equal_single_ones(make):
         for name in names:
             assert single[name].abs().max() > 0
             torch.testing.assert_close(lanes[name][k], single[name], rtol=1e-9, atol=1e-9)
+
+
+# sequences
+
+
+def test_cnn_1d_is_torchs_convolutions_and_halves_the_steps():
+    net = build({"kind": "cnn-1d", "hidden_features": 25}, (40, 1), 10)
+    assert count(net) == 5210  # what Greydanus & Kobak count for MNIST-1D
+    x, plain = torch.randn(3, 40, 1), net.encoder
+    y = x.transpose(1, 2)
+    for conv in (plain.layers[i] for i in (0, 4, 8)):
+        y = functional.relu(functional.conv1d(y, conv.weight, conv.bias, stride=2, padding=conv.padding))
+    assert torch.equal(plain(x), y.flatten(1))
+    assert plain(x[..., 0]).shape == (3, plain.out_features) == (3, 125)
+    assert build({"kind": "cnn-1d", "depth": 2}, (7,)).out_features == 64
+    with pytest.raises(ValueError, match="takes sequences"):
+        build({"kind": "cnn-1d"}, (1, 8, 8))
+    with pytest.raises(ValueError, match="odd kernel"):
+        build({"kind": "cnn-1d", "kernel_size": 4}, (8, 1))

@@ -28,6 +28,7 @@ def silent(*blocks: int) -> dict[str, str]:
 
 SMALL = {"hidden_features": 4}
 R3 = {"hidden_features": 2, "depth": 1, "group_features": 2}
+FRAME = {"kind": "mlp-generator", "depth": 1, "activation": "silu", **SMALL}
 EXAMPLES = [
     Example(
         {"kind": "mlp-generator", "depth": 1, "activation": "silu", "classes": 2, **SMALL},
@@ -39,6 +40,10 @@ EXAMPLES = [
     Example({"kind": "dcgan", **SMALL}, (16, 16), smooth=False),
     Example({"kind": "sngan-generator", "classes": 2, **SMALL}, (2,), (8, 8), noise_and_labels, smooth=False),
     Example({"kind": "sngan", "depth": 1, **SMALL}, (1, 8, 8), smooth=False),
+    Example(
+        {"kind": "mocogan-generator", "motion_features": 2, "noise_features": 1, "frame": FRAME}, (6,), (3, 1, 2, 2),
+        lambda: (torch.randn(3, 6),),
+    ),
     Example({"kind": "r3gan-generator", **R3}, (2,), (1, 8, 8), noise, smooth=False, unused=silent(0, 2)),
     Example({"kind": "r3gan", **R3}, (8, 8), smooth=False, unused=silent(1, 3)),
     Example({"kind": "unet", "heads": 2, "dropout": 0.2, "classes": 2, **SMALL}, (1, 4, 4), None, noisy(1, 4, 4)),
