@@ -63,7 +63,8 @@ def main() -> None:
     for name, line in lines.items():
         if line["done"].startswith("0"):
             continue
-        spans = (line["modes"], [line["min_mode_share"][0], line["max_mode_share"][1]], line["hq_share"], line["spread"])
+        shares = [line["min_mode_share"][0], line["max_mode_share"][1]]
+        spans = (line["modes"], shares, line["hq_share"], line["spread"])
         cells = " | ".join(f"{low:.3g} to {high:.3g}" for low, high in spans)
         note(f"| {name} | {line['done']} | {cells} | {line['verdict']} |")
     met = sum(line["verdict"] == "met" for line in lines.values())
