@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness import data
+from harness.data import check_few
 from harness.spec import LearnerConfig
 from supervised.finetune_models import GET, find
 
@@ -54,7 +55,9 @@ class FinetuneConfig(LearnerConfig):
     adapt: tuple[str, ...] = Field(("trunk",), description="lora: layers with adapters, by path or wildcard")
     length: int = Field(64, ge=2, description="tokens of one row; longer texts are cut")
     side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
-    train_rows: int = Field(0, ge=0, description="training rows that are used, the first ones; 0 uses all")
+    train_rows: int = Field(
+        0, ge=0, description="training rows that are used, the first ones (images: of each class alike); 0 uses all"
+    )
     held_rows: int = Field(0, ge=0, description="validation and test rows that are used of each; 0 uses all")
 
     @property
@@ -82,6 +85,8 @@ class FinetuneConfig(LearnerConfig):
         card = data.card(self.data)
         if TASKS.get(card.kind) is None or (card.kind == "pairs" and card.classes < 2):
             raise ValueError(f"data: '{self.data}' is neither text, nor texts with classes, nor images")
+        if self.task != "language":
+            check_few(card, self.train_rows)
         source = find(self.model)
         if self.weights != source.sha256:
             raise ValueError(f"weights: {source.path} has sha256 {source.sha256}; leave the field out to take these")
