@@ -17,7 +17,12 @@ __all__ = ["FROZEN", "RANDOM", "FinetuneConfig"]
 TASKS = {"pairs": "texts", "tokens": "language", "images": "images"}  # by the kind of data
 FROZEN = ("head", "random")  # the trunk is never trained
 RANDOM = ("scratch", "random")  # the trunk's own weights are not read
-RATES = {"full": 2e-4, "layerwise": 4e-4, "gradual": 2e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}
+RATES = {"full": 2e-4, "layerwise": 4e-4, "gradual": 2e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}READERS = {  # packages by the kind of a model's source
+    "folder": ("transformers",),
+    "gguf": ("transformers", "gguf", "accelerate"),
+    "efficientnet": ("efficientnet_lite_pytorch",),
+}
+
 Way = Literal["full", "head", "layerwise", "gradual", "lora", "scratch", "random"]
 
 
@@ -96,7 +101,7 @@ class FinetuneConfig(LearnerConfig):
             raise ValueError(f"way: a language model keeps its head, '{self.way}' would train nothing; try lora")
         if source.kind == "efficientnet" and self.way == "lora":
             raise ValueError("way: EfficientNet pads inside its own kind of convolution, which lora cannot adapt")
-        needed = "efficientnet_lite_pytorch" if source.kind == "efficientnet" else "transformers"
-        if importlib.util.find_spec(needed) is None:
-            raise ValueError(f"model: the Python package {needed} is not installed; {GET}")
+        missing = [package for package in READERS[source.kind] if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ValueError(f"model: to read it, {' and '.join(missing)} must be installed; {GET}")
         return self
