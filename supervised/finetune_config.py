@@ -17,7 +17,8 @@ __all__ = ["FROZEN", "RANDOM", "FinetuneConfig"]
 TASKS = {"pairs": "texts", "tokens": "language", "images": "images"}  # by the kind of data
 FROZEN = ("head", "random")  # the trunk is never trained
 RANDOM = ("scratch", "random")  # the trunk's own weights are not read
-RATES = {"full": 2e-4, "layerwise": 4e-4, "gradual": 2e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}READERS = {  # packages by the kind of a model's source
+RATES = {"full": 2e-4, "layerwise": 4e-4, "gradual": 2e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}
+READERS = {  # packages by the kind of a model's source
     "folder": ("transformers",),
     "gguf": ("transformers", "gguf", "accelerate"),
     "efficientnet": ("efficientnet_lite_pytorch",),
