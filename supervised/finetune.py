@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,7 +38,7 @@ from harness.spec import Score
 from nets import lora
 from nets.schedules import linear, warmup
 from nets.transfer import freeze, layers, unfreeze, unfreeze_top
-from supervised import finetune_rows
+from supervised import finetune_rows, measures
 from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig
 from supervised.finetune_models import find
 from supervised.finetune_nets import build, tokenizer
@@ -147,14 +146,14 @@ class Finetune(Learner):
         scores: dict[str, float] = {}
         for split, name in (("validation", "val"), ("test", "test")):
             losses, guess, y = self._judged(split)
-            scores |= {f"{name}_loss": float(losses.mean()), f"{name}_accuracy": float((guess == y).mean())}
+            scores |= {f"{name}_loss": float(losses.mean()), f"{name}_accuracy": float((guess == y).double().mean())}
         if self.task == "language":
             test = self.rows["test"]
             bits = scores["test_loss"] * test.y.numel() / math.log(2)
             scores |= {"test_perplexity": math.exp(scores["test_loss"]), "untouched_test_loss": self.untouched}
             scores["test_bits_per_character"] = bits / test.characters
         else:
-            scores["test_f1"] = float(f1_score(y, guess, average="macro"))
+            scores["test_f1"] = float(measures.macro_f1(measures.confusion(guess, y, len(self.classes))))
         return {name: torch.tensor([value], dtype=torch.float64) for name, value in scores.items()}
 
     def network(self, state: State, lane: int) -> nn.Module:
@@ -173,11 +172,10 @@ class Finetune(Learner):
         if self.task == "language":
             return {"continued": self._continued()}
         losses, guess, y = self._judged("test")
-        names = tuple(range(len(self.classes)))
         found = {
             "confusion": Media(
                 kind="matrix",
-                data=confusion_matrix(y, guess, labels=names),
+                data=measures.confusion(guess, y, len(self.classes)).long().numpy(),
                 labels=self.classes,
                 caption=f"{len(y)} held-out rows: rows are the truth, columns the prediction",
             )
@@ -228,14 +226,14 @@ class Finetune(Learner):
         device = self.lanes.execution.device
         return rows.x[index].to(device), rows.y[index].to(device)
 
-    def _judged(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(losses, guesses, truth) of a split's rows, or of all their tokens."""
+    def _judged(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(losses, guesses, truth) of a split's rows, or of all their tokens; on the CPU."""
         rows, losses, guesses = self.rows[split], [], []
         for x, y in zip(rows.x.split(self.chunk), rows.y.split(self.chunk), strict=True):
             logits = self._run(self.forward, x).flatten(0, -2)
             losses.append(functional.cross_entropy(logits, y.flatten(), reduction="none").double())
             guesses.append(logits.argmax(-1))
-        return torch.cat(losses).numpy(), torch.cat(guesses).numpy(), rows.y.flatten().numpy()
+        return torch.cat(losses), torch.cat(guesses), rows.y.flatten()
 
     def _run(self, function: Any, x: Tensor) -> Tensor:
         """What a part of the network makes of rows, in batches, without training it; on the CPU."""
@@ -251,9 +249,9 @@ class Finetune(Learner):
             torch.manual_seed(derive_seed(self.seed, "finetune/dropout", progress))
             yield
 
-    def _mistakes(self, losses: np.ndarray, guess: np.ndarray, y: np.ndarray) -> Media:
+    def _mistakes(self, losses: Tensor, guess: Tensor, y: Tensor) -> Media:
         """The texts with the largest losses among those that are taken for another class."""
-        wrong = [i for i in np.argsort(-losses) if guess[i] != y[i]][:SHOWN]
+        wrong = [i for i in losses.argsort(descending=True).tolist() if guess[i] != y[i]][:SHOWN]
         lines = [f"{self.classes[guess[i]]} for {self.classes[y[i]]}: {self.texts[i]}" for i in wrong]
         return Media("text", np.array(lines, dtype=str), caption="The worst mistakes: prediction, truth, the text")
 
@@ -287,5 +285,5 @@ def _rows(config: FinetuneConfig, tokens: Any) -> tuple[dict[str, Split], tuple[
     if config.task == "texts":
         splits, classes = finetune_rows.texts(config.data, tokens, config.length)
     else:
-        splits, classes = finetune_rows.images(config.data)
+        splits, classes = finetune_rows.images(config.data, config.train_rows)
     return {s: Split(rows.x[: limits[s]], rows.y[: limits[s]]) for s, rows in splits.items()}, classes

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness import data
+from harness.data import check_few
 from harness.spec import LearnerConfig
 from supervised.finetune_models import GET, find
 
@@ -17,6 +18,12 @@ TASKS = {"pairs": "texts", "tokens": "language", "images": "images"}  # by the k
 FROZEN = ("head", "random")  # the trunk is never trained
 RANDOM = ("scratch", "random")  # the trunk's own weights are not read
 RATES = {"full": 2e-4, "layerwise": 4e-4, "gradual": 2e-4, "lora": 5e-4, "scratch": 3e-4, "head": 0.0, "random": 0.0}
+READERS = {  # packages by the kind of a model's source
+    "folder": ("transformers",),
+    "gguf": ("transformers", "gguf", "accelerate"),
+    "efficientnet": ("efficientnet_lite_pytorch",),
+}
+
 Way = Literal["full", "head", "layerwise", "gradual", "lora", "scratch", "random"]
 
 
@@ -54,7 +61,9 @@ class FinetuneConfig(LearnerConfig):
     adapt: tuple[str, ...] = Field(("trunk",), description="lora: layers with adapters, by path or wildcard")
     length: int = Field(64, ge=2, description="tokens of one row; longer texts are cut")
     side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
-    train_rows: int = Field(0, ge=0, description="training rows that are used, the first ones; 0 uses all")
+    train_rows: int = Field(
+        0, ge=0, description="training rows that are used, the first ones (images: of each class alike); 0 uses all"
+    )
     held_rows: int = Field(0, ge=0, description="validation and test rows that are used of each; 0 uses all")
 
     @property
@@ -82,6 +91,8 @@ class FinetuneConfig(LearnerConfig):
         card = data.card(self.data)
         if TASKS.get(card.kind) is None or (card.kind == "pairs" and card.classes < 2):
             raise ValueError(f"data: '{self.data}' is neither text, nor texts with classes, nor images")
+        if self.task != "language":
+            check_few(card, self.train_rows)
         source = find(self.model)
         if self.weights != source.sha256:
             raise ValueError(f"weights: {source.path} has sha256 {source.sha256}; leave the field out to take these")
@@ -91,7 +102,7 @@ class FinetuneConfig(LearnerConfig):
             raise ValueError(f"way: a language model keeps its head, '{self.way}' would train nothing; try lora")
         if source.kind == "efficientnet" and self.way == "lora":
             raise ValueError("way: EfficientNet pads inside its own kind of convolution, which lora cannot adapt")
-        needed = "efficientnet_lite_pytorch" if source.kind == "efficientnet" else "transformers"
-        if importlib.util.find_spec(needed) is None:
-            raise ValueError(f"model: the Python package {needed} is not installed; {GET}")
+        missing = [package for package in READERS[source.kind] if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ValueError(f"model: to read it, {' and '.join(missing)} must be installed; {GET}")
         return self

@@ -71,8 +71,13 @@ def language(name: str, tokenizer: Any, length: int, rows: Mapping[str, int]) ->
     return splits
 
 
-def images(name: str) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Images with pixels in [0, 1] and their classes; the classes' names are their numbers."""
-    loaded = data.load(name)
+def images(name: str, few: int) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Images with pixels in [0, 1] and their classes; the classes' names are their numbers.
+
+    Args:
+        name: of a set of images.
+        few: training rows that are used, of each class alike; 0 for all.
+    """
+    loaded = {**data.load(name), "train": data.few(name, few)}
     splits = {s: Split(torch.tensor(rows.x, dtype=torch.float32), torch.tensor(rows.y)) for s, rows in loaded.items()}
     return splits, tuple(map(str, np.arange(data.card(name).classes)))

@@ -15,7 +15,7 @@ from nets.transfer import layers
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `pretrained`: make models")
 
-from supervised import finetune_models, finetune_nets  # noqa: E402
+from supervised import finetune_config, finetune_models, finetune_nets  # noqa: E402
 from supervised.finetune import Finetune, rated  # noqa: E402
 from supervised.finetune_config import FinetuneConfig  # noqa: E402
 
@@ -295,6 +295,12 @@ def test_nothing_is_printed_and_nothing_is_fetched(started, capfd, monkeypatch):
 def test_what_does_not_go_together_is_refused_by_name(models, fields, message):
     with pytest.raises(ValueError, match=message):
         FinetuneConfig(**{"model": str(models / "bert"), **fields})
+
+
+def test_what_reads_a_model_is_asked_for_by_name(models, monkeypatch):
+    monkeypatch.setitem(finetune_config.READERS, "folder", ("transformers", "no_such_reader"))
+    with pytest.raises(ValueError, match="no_such_reader must be installed; make models"):
+        FinetuneConfig(model=str(models / "bert"))
 
 
 def test_a_folder_without_weights_or_with_a_strange_pickle_is_refused(tmp_path):
