@@ -56,6 +56,9 @@ BUILTIN: dict[str, str] = {
     "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "regressor": "supervised.regressor:Regressor",
+    "language-model": "supervised.language_model:LanguageModel",
+    "reader": "supervised.reader:Reader",
+    "seq2seq": "supervised.seq2seq:Seq2Seq",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",
 }

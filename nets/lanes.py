@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils import _pytree as pytree
 
+from nets.attend import transformed
 from nets.compiling import Compiled, has_compiler, reset_compiler, use_compile_cache
 from nets.noise import noise_from
 from nets.transfer import load_encoders
@@ -36,6 +37,7 @@ __all__ = [
     "call",
     "choose_mode",
     "grad_and_value",
+    "gradients",
     "has_compiler",
     "keep",
     "module_of",
@@ -165,6 +167,26 @@ def call(
     with noise_from(noise):
         output = functional_call(net, weights, inputs)
     return output, {name: weights[name] for name in buffers}
+
+
+def gradients(function: Callable) -> Callable:
+    """As `grad_and_value(function, has_aux=True)`, for a function that takes no gradient itself.
+
+    Outside of vmap and compilation it is torch's autograd: layers then run torch's fused kernels (`nets.attend`), and
+    one lane is as fast as an ordinary loop.
+    """
+
+    def found(params: Tree, *args: Any) -> Any:
+        if transformed(*params.values()):
+            return grad_and_value(function, has_aux=True)(params, *args)
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        with torch.enable_grad():
+            value, aux = function(leaves, *args)
+        grads = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        detached = pytree.tree_map(lambda t: t.detach(), (value, aux))
+        return dict(zip(leaves, grads, strict=True)), detached
+
+    return found
 
 
 def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:
