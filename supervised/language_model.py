@@ -38,7 +38,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gpt": {"hidden_features": 128},
     "lstm-language": {"hidden_features": 256, "embedding_features": 128},
 }
-JUDGED = 1000  # windows of an evaluation
 AT_ONCE = 100  # of them in memory
 SHOWN = 8  # samples
 
@@ -108,6 +107,7 @@ class LanguageModelConfig(TrainingConfig):
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the budget in which the learning rate rises from 0")
     weight_decay: PerLaneFloat = Field(0.1, ge=0, description="weight decay: decoupled for adamw, else L2 as in torch")
     clip: PerLaneFloat = Field(1.0, ge=0, description="largest norm of a gradient; 0 clips nothing")
+    judged: int = Field(1000, ge=1, description="windows of each split that an evaluation reads")
     sampled: int = Field(200, ge=1, description="tokens of a sample that is shown")
     temperature: float = Field(0.8, ge=0, description="of samples; 0 takes the likeliest token")
 
@@ -175,7 +175,7 @@ class LanguageModel(Supervised):
         self.held = {
             split: (tensor(x), tensor(y))
             for split, stream in self.corpus.streams.items()
-            for x, y in [windows(stream, config.length, JUDGED)]
+            for x, y in [windows(stream, config.length, config.judged)]
         }
         self._nll_each = self.lanes.execution.each(self._nll, in_dims=(0, 0, None, None), rare=True)
 
