@@ -1,7 +1,7 @@
 """Readers: a story and a question in, the word that answers out; K readers side by side.
 
 Papers: Weston et al. 2015 (bAbI's tasks); Sukhbaatar et al. 2015 (sentences as bags of words with a code of the place,
-memories counted from the question backwards); Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM
+memories counted from the question backwards); Hermann et al. 2015 (names exchanged at random in every text shown); Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM
 without attention, beside which it is shown). How it learns: `supervised.training`.
 Deliberate differences: the answer is one of the training answers, a class, and no word of the passage is pointed at.
 
@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import data
-from harness.blocks import block_config, check_builds
+from harness.blocks import block_config, check_builds, frozen
 from harness.learner import Media, Metrics, State, select
 from harness.spec import PerLaneFloat, Score
 from nets.lanes import Work
@@ -31,9 +31,9 @@ from nets.registry import build
 from supervised import measures
 from supervised.config import TrainingConfig
 from supervised.training import Supervised
-from supervised.vocabulary import PAD, Vocabulary, learnt, padded, words
+from supervised.vocabulary import PAD, UNKNOWN, Vocabulary, learnt, padded, words
 
-__all__ = ["Reader", "ReaderConfig", "laid_out", "sentences"]
+__all__ = ["Reader", "ReaderConfig", "exchanged", "laid_out", "sentences"]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "story-transformer": {"vocabulary": 0, "sentence": 0},
@@ -71,6 +71,17 @@ def laid_out(text: str, vocabulary: Vocabulary, shape: tuple[int, ...]) -> np.nd
     found = np.full(shape, PAD, np.int64)
     found[shape[0] - len(rows) :] = rows
     return found.ravel()
+
+
+def exchanged(
+    vocabulary: Vocabulary, groups: Sequence[Sequence[str]], count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """What every word becomes in each of `count` stories, int64 [count, V]: a permutation within each group."""
+    table = np.tile(np.arange(len(vocabulary)), (count, 1))
+    for group in groups:
+        places = [vocabulary.numbers[word] for word in group]
+        table[:, places] = rng.permuted(table[:, places], axis=1)
+    return table
 
 
 class Stories(NamedTuple):
@@ -118,6 +129,9 @@ class ReaderConfig(TrainingConfig):
     net: Net = Field(
         default_factory=dict, validate_default=True, description="the network: an encoder's kind and its fields"
     )
+    exchange: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(frozen)] = Field(
+        (), description="groups of words that trade places at random in every story that is learnt from, answers too"
+    )
     epochs: int = Field(100, ge=1, description="passes over the training stories (rounded up to whole chunks)")
     batch: int = Field(32, ge=1, description="stories of one update")
     lr: PerLaneFloat = Field(1e-3, ge=0, description="highest learning rate")
@@ -156,6 +170,9 @@ class ReaderConfig(TrainingConfig):
     def _can_be_trained(self) -> ReaderConfig:
         if self.net.vocabulary:
             raise ValueError("net: vocabulary follows from the data; leave it out")
+        unknown = [word for group in self.exchange for word in group if word not in self.stories.vocabulary.numbers]
+        if unknown:
+            raise ValueError(f"exchange: {unknown[0]!r} is in no training story of '{self.data}'; words are lower-case")
         long = next((a for a in self.stories.answers if len(a.split()) != 1), None)
         if long is not None:
             raise ValueError(f"data: '{self.data}' has answers of several words ({long[:40]!r}); use `seq2seq`")
@@ -188,6 +205,20 @@ class Reader(Supervised):
         self.keep_rows(told.x, told.y)
         commonest = Counter(told.y["train"].tolist()).most_common(1)[0][0]
         self.majority = float((told.y["test"] == commonest).mean())
+
+    def rows(self, progress: int) -> tuple[Tensor, Tensor]:
+        """Stories and answers, with the words of each group of `exchange` permuted, in every story anew."""
+        x, y = super().rows(progress)
+        told, groups = self.lanes.config.stories, self.lanes.config.exchange
+        rngs = self.lanes.generators("reader/exchange", progress)
+        tables = [exchanged(told.vocabulary, groups, y.shape[1], rng) for rng in rngs]
+        table = self.lanes.execution.tensor(np.stack(tables))  # [K, M, V]
+        answers = self.lanes.execution.tensor(np.array([told.vocabulary.numbers.get(a, UNKNOWN) for a in told.answers]))
+        places = torch.zeros(len(told.vocabulary), dtype=torch.int64, device=y.device)
+        places[answers] = torch.arange(len(answers), device=y.device)
+        known = answers[y] != UNKNOWN
+        moved = places[table.gather(2, answers[y].unsqueeze(-1)).squeeze(-1)]
+        return table.gather(2, x), torch.where(known, moved, y)
 
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of logits [B, A] and answers [B]; the share that is right."""
