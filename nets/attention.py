@@ -180,7 +180,7 @@ class CrossAttention(nn.Module):
         return _by_head(key, self.heads), _by_head(value, self.heads)
 
     def weights(self, x: Tensor, memory: Tensor, padding: Tensor | None = None) -> Tensor:
-        """How much of each place of the memory every place of x sees, [B, heads, T, S]; without dropout, to be shown."""
+        """How much every place of x sees of each place of the memory, [B, heads, T, S]; to be shown: no dropout."""
         query, (key, _) = _by_head(self.query_proj(x), self.heads), self.project(memory)
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         if padding is not None:

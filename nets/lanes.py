@@ -198,6 +198,9 @@ def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:
         old: the same tree before.
     """
 
+    if alive.dim() == 0 and alive.device.type == "cpu" and not transformed(alive):
+        return new if alive else old  # one lane after another: nothing to be mixed
+
     def one(n: Tensor, o: Tensor) -> Tensor:
         return torch.where(alive.reshape(alive.shape + (1,) * (n.dim() - alive.dim())), n, o)
 
@@ -222,6 +225,8 @@ def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]
         pairs = list(zip(args, dims, strict=True))
         count = next(pytree.tree_leaves(a)[0].shape[0] for a, d in pairs if d is not None)
         rows = [function(*(a if d is None else row(a, k) for a, d in pairs)) for k in range(count)]
+        if count == 1:
+            return pytree.tree_map(lambda t: t.unsqueeze(0), rows[0])  # as stacking, without a copy
         return pytree.tree_map(lambda *ts: torch.stack(ts), *rows)
 
     return looped

@@ -137,7 +137,7 @@ class LanguageModelConfig(TrainingConfig):
         if self.freeze_encoder:
             raise ValueError("freeze_encoder: a language model is one whole, and nothing would be left to train")
         if self.data.startswith("oracle"):
-            raise ValueError(f"data: '{self.data}' is no text; name one of {', '.join(_texts())}, or a path of your own")
+            raise ValueError(f"data: '{self.data}' is no text; take {', '.join(_texts())}, or a path of your own")
         held = min(self.card.rows[split] for split in ("validation", "test")) * self.card.shape[0]
         if self.length >= held:
             raise ValueError(f"length: {self.length} tokens, but '{self.data}' holds out {held} characters; take fewer")

@@ -1,8 +1,9 @@
 """Readers: a story and a question in, the word that answers out; K readers side by side.
 
 Papers: Weston et al. 2015 (bAbI's tasks); Sukhbaatar et al. 2015 (sentences as bags of words with a code of the place,
-memories counted from the question backwards); Hermann et al. 2015 (names exchanged at random in every text shown); Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM
-without attention, beside which it is shown). How it learns: `supervised.training`.
+memories counted from the question backwards); Hermann et al. 2015 (names exchanged at random in every text shown);
+Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM without attention, beside which it is shown). How
+it learns: `supervised.training`.
 Deliberate differences: the answer is one of the training answers, a class, and no word of the passage is pointed at.
 
 Legend: K lanes, N stories, L sentences, W words of a sentence, T = L W tokens of a story, A answers.
@@ -222,7 +223,8 @@ class Reader(Supervised):
 
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of logits [B, A] and answers [B]; the share that is right."""
-        return functional.cross_entropy(output, target), {"exact": (output.argmax(-1) == target).to(output.dtype).mean()}
+        right = (output.argmax(-1) == target).to(output.dtype)
+        return functional.cross_entropy(output, target), {"exact": right.mean()}
 
     def evaluate(self, state: State) -> Metrics:
         """The share of exact answers, [K]; on test stories by the number of words too: short, middling, long."""

@@ -79,9 +79,8 @@ class Corpus(NamedTuple):
 def corpus(name: str, units: tuple[Any, Any], size: int, least: int, longest: int) -> Corpus:
     """A data set as tokens; vocabularies and lengths are those of its training pairs."""
     pairs = data.pairs(name)
-    source, target = (
-        learnt([pair[i] for pair in pairs["train"]], units[i], size, least if units[i] == "words" else 1) for i in (0, 1)
-    )
+    leasts = [least if unit == "words" else 1 for unit in units]
+    source, target = (learnt([pair[i] for pair in pairs["train"]], units[i], size, leasts[i]) for i in (0, 1))
     sizes = np.array([(len(source.encoded(s)), len(target.encoded(t)) + 1) for s, t in pairs["train"]])
     s, t = (longest, longest + 1) if longest else np.quantile(sizes, COVERED, axis=0, method="higher").tolist()
     fits = (sizes <= (s, t)).all(1)
@@ -112,7 +111,9 @@ class Seq2SeqConfig(TrainingConfig):
     beam: int = Field(4, ge=1, description="width of the beam search that stands beside greedy decoding")
     length_penalty: float = Field(0.6, ge=0, description="of the beam; larger values favour long texts")
     judged: int = Field(200, ge=1, description="rows of each split, the first, that an evaluation reads and decodes")
-    measure: Literal["bleu", "chrf", "error_rate", "exact"] = Field("bleu", description="the headline, of greedy decoding")
+    measure: Literal["bleu", "chrf", "error_rate", "exact"] = Field(
+        "bleu", description="the headline, of greedy decoding"
+    )
 
     @property
     def corpus(self) -> Corpus:
@@ -309,7 +310,7 @@ def _baselines(train: Sequence[Pair], pairs: Sequence[Pair], config: Seq2SeqConf
 
 @torch.no_grad()
 def looks(net: Any, source: Tensor, target_in: Tensor) -> Tensor:
-    """The weights of the decoder's attention to the source [B, T, S]; of a transformer's last block, the mean of heads."""
+    """Where the decoder looks in the source, [B, T, S]; for a transformer its last block, the mean of heads."""
     if not hasattr(net, "decoder") or not hasattr(net.decoder, "blocks"):
         return net(source, target_in, with_weights=True)[1]
     cross, seen = net.decoder.blocks[-1].cross, []

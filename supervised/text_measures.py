@@ -1,6 +1,7 @@
 """Measures of texts beside the true ones, of whole corpora: BLEU, chrF, edit distance; and baselines to beat.
 
-Papers: Papineni et al. 2002 (BLEU); Chen & Cherry 2014 (its smoothing); Popovic 2015 (chrF); Levenshtein 1966; Dice 1945.
+Papers: Papineni et al. 2002 (BLEU); Chen & Cherry 2014 (its smoothing); Popovic 2015 (chrF); Levenshtein 1966; Dice
+1945.
 BLEU and chrF have sacreBLEU's defaults (Post 2018) and equal it to rounding, but for one thing: BLEU takes tokens, so
 that the caller says what a word is.
 
@@ -93,8 +94,9 @@ def edit_distance(a: Tokens, b: Tokens) -> int:
 
 
 def error_rate(hypotheses: Sequence[Tokens], references: Sequence[Tokens]) -> float:
-    """Edits over the references' tokens: the word error rate, or that of phonemes where tokens are phonemes; above 1 where
-    hypotheses are far too long.
+    """Edits over the references' tokens: the word error rate, or that of phonemes where tokens are phonemes.
+
+    It is above 1 where hypotheses are far too long.
 
     Raises:
         ZeroDivisionError: the references are empty.

@@ -15,7 +15,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["END", "PAD", "SPECIAL", "START", "UNKNOWN", "Units", "Vocabulary", "check_units", "learnt", "padded", "words"]
+__all__ = [
+    "END",
+    "PAD",
+    "SPECIAL",
+    "START",
+    "UNKNOWN",
+    "Units",
+    "Vocabulary",
+    "check_units",
+    "learnt",
+    "padded",
+    "words",
+]
 
 Units = Literal["words", "characters", "bytes", "bpe"]
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
@@ -71,7 +83,8 @@ def check_units(field: str, units: str) -> None:
         ValueError: names the field and the mend.
     """
     if units == "bpe" and find_spec("tokenizers") is None:
-        raise ValueError(f"{field}: bpe needs the package tokenizers: pip install 'seedbed[pretrained]', or take another")
+        mend = "pip install 'seedbed[pretrained]', or take other units"
+        raise ValueError(f"{field}: bpe needs the package tokenizers: {mend}")
 
 
 def learnt(texts: Sequence[str], units: Units, size: int, least: int = 1) -> Vocabulary:
