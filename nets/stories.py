@@ -54,7 +54,7 @@ class StoryTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if len(in_shape) != 1 or not sentence or in_shape[0] % sentence:
-            raise ValueError(f"a story-transformer takes (T,) tokens, T a multiple of {sentence}, not {tuple(in_shape)}")
+            raise ValueError(f"a story-transformer takes (T,) tokens, T a multiple of {sentence}; not {in_shape}")
         self.words = nn.Embedding(vocabulary, hidden_features)
         self.places = nn.Parameter(torch.randn(sentence, hidden_features))
         self.times = nn.Parameter(0.3 * torch.randn(in_shape[0] // sentence, hidden_features))

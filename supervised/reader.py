@@ -2,8 +2,8 @@
 
 Papers: Weston et al. 2015 (bAbI's tasks); Sukhbaatar et al. 2015 (sentences as bags of words with a code of the place,
 memories counted from the question backwards); Hermann et al. 2015 (names exchanged at random in every text shown);
-Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM without attention, beside which it is shown). How
-it learns: `supervised.training`.
+Vaswani et al. 2017 (attention); Hochreiter & Schmidhuber 1997 (the LSTM without attention, beside which it is shown).
+How it learns: `supervised.training`.
 Deliberate differences: the answer is one of the training answers, a class, and no word of the passage is pointed at.
 
 Legend: K lanes, N stories, L sentences, W words of a sentence, T = L W tokens of a story, A answers.

@@ -32,7 +32,6 @@ TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_feat
 RHYMES = str(Path(__file__).parents[1] / "supervised" / "rhymes.txt")
 SEQUENCE = {"updates": 24, "batch": 4, "judged": 5}
 SHORT = {"data": "stories-1", "longest": 20, "label_smoothing": 0.1, "beam": 2}
-STORIES = {"data": "stories-2", "updates": 24, "batch": 4}
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
@@ -90,8 +89,11 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "seq2seq transformer": (
         {**SEQUENCE, **SHORT, "net": {"kind": "transformer-seq2seq", **SMALL, "depth": 1, "heads": 2}}, ("lr",), 3,
     ),
-    "reader": ({**STORIES, "net": {**SMALL, "heads": 2}}, ("lr",), 3),
-    "reader lstm": ({**STORIES, "net": {"kind": "lstm", "hidden_features": 4}}, ("lr",), 3),
+    "reader": (
+        {"data": "stories-2", "updates": 24, "batch": 4, "net": {**SMALL, "heads": 2},
+         "exchange": [["kitchen", "office", "garden"]]},
+        ("lr",), 3,
+    ),
     "regressor": ({"net": {"kind": "mlp", **SMALL}, "epochs": 2, "batch": 8, "objective": "huber"}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
     "gan digits": (
