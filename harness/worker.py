@@ -117,8 +117,8 @@ class _CohortRun:
         resources = job.trials[0].resources
         device = resolve_device(resources.device)
         execution = Execution(device=device, dtype=getattr(torch, job.dtype))
-        given = [find(Path(job.root), job.trials) for find in (encoders_of, samplers_of)]
-        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, *given)
+        encoders, samplers = encoders_of(Path(job.root), job.trials), samplers_of(Path(job.root), job.trials)
+        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, encoders, samplers)
         self.choice = choose(cls, lanes, resources.mode, Path(job.root) / "cache" / "modes", job.mode)
         if job.mode is None and not cls.foreign:
             self.notes.append(f"lanes run {self.choice.mode}: {self.choice.reason}")

@@ -30,6 +30,7 @@ from supervised.training import Supervised, as_networks_see
 __all__ = ["Classifier", "ClassifierConfig"]
 
 MISTAKES = 24  # in the picture
+TABLE = 20  # classes in the caption's table, at most
 
 
 class ClassifierConfig(SyntheticConfig, SupervisedConfig):
@@ -87,7 +88,7 @@ class Classifier(Supervised):
     version = 3  # augmentation after the rows are drawn
     purpose = "classifier"
 
-    def load(self, config: ClassifierConfig) -> None:
+    def prepare(self, config: ClassifierConfig) -> None:
         """Rows and labels, weights of the classes, generators."""
         card = config.card
         splits = {**data.load(config.data), "train": data.few(config.data, config.train_rows)}
@@ -154,7 +155,7 @@ class Classifier(Supervised):
         counts = measures.confusion(logits.argmax(-1), y, self.classes)
         table = "; ".join(
             f"{c}: {100 * p:.0f} {100 * r:.0f} {100 * f:.0f}"
-            for c, (p, r, f, _) in enumerate(measures.per_class(counts).tolist())
+            for c, (p, r, f, _) in enumerate(measures.per_class(counts)[:TABLE].tolist())
         )
         found = {
             "confusion": Media(

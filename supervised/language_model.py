@@ -166,7 +166,7 @@ class LanguageModel(Supervised):
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5, loop_on_cpu=config.net.kind == "gpt")
 
-    def load(self, config: LanguageModelConfig) -> None:
+    def prepare(self, config: LanguageModelConfig) -> None:
         """The training stream, held-out windows, bytes of each token."""
         self.corpus = corpus(config.data, config.units, config.vocabulary)
         tensor = self.lanes.execution.tensor

@@ -200,7 +200,7 @@ class Reader(Supervised):
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5)
 
-    def load(self, config: ReaderConfig) -> None:
+    def prepare(self, config: ReaderConfig) -> None:
         """Stories and answers; what the most frequent training answer would score."""
         told = config.stories
         self.keep_rows(told.x, told.y)

@@ -74,7 +74,7 @@ class Regressor(Supervised):
     version = 1
     purpose = "regressor"
 
-    def load(self, config: RegressorConfig) -> None:
+    def prepare(self, config: RegressorConfig) -> None:
         """Rows, and targets standardised by the training rows."""
         splits = {**data.load(config.data), "train": data.few(config.data, config.train_rows)}
         known = config.row_shape[0]

@@ -214,7 +214,7 @@ class Seq2Seq(Supervised):
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5, loop_on_cpu=config.net.kind != "seq2seq")
 
-    def load(self, config: Seq2SeqConfig) -> None:
+    def prepare(self, config: Seq2SeqConfig) -> None:
         """Rows of all splits, what test rows should be, and what two baselines make of them."""
         self.corpus = config.corpus
         self.split = self.corpus.lengths[0]

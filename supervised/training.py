@@ -1,6 +1,6 @@
 """How supervised learners learn: rows, augmentation, gradient, penalties, clipping, optimiser, average; K at a time.
 
-A learner adds what it is about: `load` (rows and targets), `loss`, `evaluate`, `media`.
+A learner adds what it is about: `prepare` (rows and targets), `loss`, `evaluate`, `media`.
 
 Papers: Loshchilov & Hutter 2017 (cosine), 2019 (AdamW); Pascanu et al. 2013 (clipping); Polyak & Juditsky 1992
 (averages).
@@ -133,7 +133,7 @@ class Supervised(Learner):
         self.chunk = config.chunk
         self.schedule = warmup(config.warmup, SCHEDULES[config.schedule])
         self.hyper = _hyperparameters(lanes)
-        self.load(config)
+        self.prepare(config)
         self._epoch = lru_cache(maxsize=2)(self._epoch_anew)
         execution = lanes.execution
         self.net, params, buffers = lanes.stack(self._build, f"{self.purpose}/init")
@@ -192,7 +192,7 @@ class Supervised(Learner):
 
     # What a learner is about
 
-    def load(self, config: TrainingConfig) -> None:
+    def prepare(self, config: Any) -> None:
         """Calls `keep_rows` for each split."""
         raise NotImplementedError
 

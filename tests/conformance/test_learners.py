@@ -65,15 +65,16 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "classifier gru": ({"net": {"kind": "gru", **SMALL}, **LABELS}, ("lr",), 3),
     "classifier transformer": ({"net": {"kind": "transformer", **SMALL, "heads": 2}, **LABELS}, ("lr",), 3),
     "classifier regularised": (
-        {"net": {"kind": "mlp", **SMALL}, "epochs": 2, "batch": 8, "train_rows": 40, "accumulate": 2, "l1": 1e-3,
+        {"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "train_rows": 40, "accumulate": 2, "l1": 1e-3,
          "clip": 1.0, "warmup": 0.1, "optimiser": "nesterov", "ema_half_life": 100, "mixup": 0.4,
          "augment": ["flip", "crop", "noise"], "class_weights": "balanced"},
         ("lr",),
         3,
     ),
     "classifier series": (
-        {"data": "mnist-1d", "net": {"kind": "cnn-1d", **SMALL}, **LABELS, "train_rows": 100, "augment": ["noise"]},
-        ("lr",), 3,
+        {"data": "italy-power", "net": {"kind": "cnn-1d", **SMALL}, "updates": 100, "batch": 8, "augment": ["noise"]},
+        ("lr",),
+        3,
     ),
     "language-model": (
         {**SEQUENCE, "data": RHYMES, "net": {**SMALL, "heads": 2, "dropout": 0.1}}, ("lr",), 3,
@@ -94,15 +95,16 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
          "exchange": [["kitchen", "office", "garden"]]},
         ("lr",), 3,
     ),
-    "regressor": ({"net": {"kind": "mlp", **SMALL}, "epochs": 2, "batch": 8, "objective": "huber"}, ("lr",), 3),
+    "regressor": ({"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "objective": "huber"}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
     "gan digits": (
-        {"data": "digits", "images": 8000, "batch": 8, **PERCEPTRONS, "augment": ["cutout"]}, ("lr_g", "lr_d"), 2,
+        {"data": "digits", "images": 8000, "batch": 8, "samples": 100, **PERCEPTRONS, "augment": ["cutout"]},
+        ("lr_g", "lr_d"),
+        2,
     ),
     "gan conditional": (
-        {"data": "digits", "images": 4000, "batch": 4, "loss": "hinge", "penalty": "r1", "penalty_every": 4,
-         "d_steps": 2, "conditional": True, "generator": {"kind": "sngan-generator", "hidden_features": 2},
-         "net": {"kind": "sngan", "hidden_features": 2, "depth": 0}},
+        {"data": "digits", "images": 4000, "batch": 4, "samples": 100, "loss": "hinge", "penalty": "r1",
+         "penalty_every": 4, "d_steps": 2, "conditional": True, **PERCEPTRONS},
         ("lr_g", "lr_d"),
         2,
     ),
@@ -131,14 +133,14 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         ("lr",),
         2,
     ),
-    "text-mle": ({**TEXT, "updates": 20}, ("lr",), 4),
+    "text-mle": ({**TEXT, "updates": 55}, ("lr",), 4),
     "text-gan": (
-        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 10, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
+        {**TEXT, "pretrain": 5, "pretrain_judge": 5, "rounds": 45, "judge_updates": 2, "rollouts": 2, "lam": 0.5,
          "judge_features": 4, "windows": [2, 3]},
         ("lr", "lr_g", "lr_d"), 3,
     ),
     "text-gumbel": (
-        {**TEXT, "pretrain": 5, "rounds": 15, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
+        {**TEXT, "pretrain": 5, "rounds": 50, "judge_features": 4, "windows": [2, 3]}, ("lr", "lr_g", "lr_d"), 3,
     ),
 }  # fmt: skip
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests

@@ -72,7 +72,7 @@ def test_real_rows_are_the_datas_own():
 
 def test_points_come_nearer():
     learner, state = _start(
-        _config(**WIDER, batch=64, images=12_800, lr_g=5e-3, lr_d=5e-3),
+        _config(**WIDER, batch=64, images=12_800, lr_g=5e-3, lr_d=5e-3, gamma=0.1),
         dtype=torch.float32,
     )
     held_out = moments(torch.as_tensor(data.load("ring-8")["test"].x.copy()))
