@@ -10,7 +10,7 @@ starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Union
 
@@ -33,13 +33,16 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
     return block_config("encoder", default, defaults)
 
 
-def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+def block_config(
+    role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]], only: Sequence[str] = ()
+) -> Any:
     """The type of a configuration field that holds a block: {"kind": ..., and that block's fields}.
 
     Args:
         role: of the blocks to choose from.
         default: the kind where none is given.
         defaults: kind -> values that differ from the block's own defaults.
+        only: kinds to choose from; () takes all of the role.
     """
 
     def completed(given: Any) -> Any:
@@ -49,7 +52,8 @@ def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, A
         own = defaults.get(kind, {}) if isinstance(kind, str) else {}
         return {"kind": kind, **own, **{name: frozen(value) for name, value in given.items()}}
 
-    union: Any = Union[tuple(_models(role).values())]  # noqa: UP007  the members are known at run time only
+    models = _models(role)
+    union: Any = Union[tuple(models[kind] for kind in only or models)]  # noqa: UP007  known at run time only
     return Annotated[union, Discriminator("kind"), BeforeValidator(completed)]
 
 

@@ -57,6 +57,9 @@ BUILTIN: dict[str, str] = {
     "classifier": "supervised.classifier:Classifier",
     "finetune": "supervised.finetune:Finetune",
     "regressor": "supervised.regressor:Regressor",
+    "language-model": "supervised.language_model:LanguageModel",
+    "reader": "supervised.reader:Reader",
+    "seq2seq": "supervised.seq2seq:Seq2Seq",
     "function": "harness.function:FunctionLearner",
     "sb3": "agents.sb3:SB3",
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["attend"]
+__all__ = ["attend", "transformed"]
 
 
 def attend(
@@ -44,7 +44,7 @@ def attend(
         mask = _additive(mask, query, key, causal)
         blind = (mask == -math.inf).all(-1, keepdim=True)
         mask = mask.masked_fill(blind, 0.0)  # a softmax of nothing would be NaN, in the gradient too
-    if dropout is None and not _transformed(query, key, value):
+    if dropout is None and not transformed(query, key, value):
         by_torch = functional.scaled_dot_product_attention
         mixed = by_torch(query, key, value, attn_mask=mask, is_causal=causal and mask is None)
     else:
@@ -58,7 +58,7 @@ def attend(
     return mixed if mask is None else mixed.masked_fill(blind, 0.0)
 
 
-def _transformed(*tensors: Tensor) -> bool:
+def transformed(*tensors: Tensor) -> bool:
     """Whether these are inside vmap or grad of `torch.func`, or being compiled or exported."""
     if torch.compiler.is_compiling():
         return True

@@ -179,6 +179,14 @@ class CrossAttention(nn.Module):
         key, value = self.memory_proj(memory).chunk(2, dim=-1)
         return _by_head(key, self.heads), _by_head(value, self.heads)
 
+    def weights(self, x: Tensor, memory: Tensor, padding: Tensor | None = None) -> Tensor:
+        """How much every place of x sees of each place of the memory, [B, heads, T, S]; to be shown: no dropout."""
+        query, (key, _) = _by_head(self.query_proj(x), self.heads), self.project(memory)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, None, None, :], -math.inf)
+        return torch.softmax(scores, dim=-1)
+
     def look(
         self,
         x: Tensor,

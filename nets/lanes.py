@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils import _pytree as pytree
 
+from nets.attend import transformed
 from nets.compiling import Compiled, has_compiler, reset_compiler, use_compile_cache
 from nets.noise import noise_from
 from nets.transfer import load_encoders
@@ -36,6 +37,7 @@ __all__ = [
     "call",
     "choose_mode",
     "grad_and_value",
+    "gradients",
     "has_compiler",
     "keep",
     "module_of",
@@ -167,6 +169,26 @@ def call(
     return output, {name: weights[name] for name in buffers}
 
 
+def gradients(function: Callable) -> Callable:
+    """As `grad_and_value(function, has_aux=True)`, for a function that takes no gradient itself.
+
+    Outside of vmap and compilation it is torch's autograd: layers then run torch's fused kernels (`nets.attend`), and
+    one lane is as fast as an ordinary loop.
+    """
+
+    def found(params: Tree, *args: Any) -> Any:
+        if transformed(*params.values()):
+            return grad_and_value(function, has_aux=True)(params, *args)
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        with torch.enable_grad():
+            value, aux = function(leaves, *args)
+        grads = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        detached = pytree.tree_map(lambda t: t.detach(), (value, aux))
+        return dict(zip(leaves, grads, strict=True)), detached
+
+    return found
+
+
 def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:
     """`new` where a lane is alive and `old` where it has ended; NaN in `new` does not reach an ended lane.
 
@@ -175,6 +197,9 @@ def keep(alive: Tensor, new: Tree, old: Tree) -> Tree:
         new: a tree of [K, ...] tensors (or of one trial's tensors).
         old: the same tree before.
     """
+
+    if alive.dim() == 0 and alive.device.type == "cpu" and not transformed(alive):
+        return new if alive else old  # one lane after another: nothing to be mixed
 
     def one(n: Tensor, o: Tensor) -> Tensor:
         return torch.where(alive.reshape(alive.shape + (1,) * (n.dim() - alive.dim())), n, o)
@@ -200,6 +225,8 @@ def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]
         pairs = list(zip(args, dims, strict=True))
         count = next(pytree.tree_leaves(a)[0].shape[0] for a, d in pairs if d is not None)
         rows = [function(*(a if d is None else row(a, k) for a, d in pairs)) for k in range(count)]
+        if count == 1:
+            return pytree.tree_map(lambda t: t.unsqueeze(0), rows[0])  # as stacking, without a copy
         return pytree.tree_map(lambda *ts: torch.stack(ts), *rows)
 
     return looped

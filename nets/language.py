@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nets.mlp import Embedding
-from nets.recurrent import Recurrent, State
+from nets.recurrent import Cell, Recurrent, State
 from nets.registry import register
 from nets.regularise import Dropout
 
@@ -39,7 +39,7 @@ def _windows(x: Tensor, width: int) -> Tensor:
 
 @register("lstm-language", role="model")
 class LSTMLanguage(nn.Module):
-    """An LSTM that tells the next token, or writes on from a state of its own.
+    """An LSTM (or another cell) that tells the next token, or writes on from a state of its own.
 
     Args:
         in_shape: (T,), of training texts; it reads any length.
@@ -49,6 +49,7 @@ class LSTMLanguage(nn.Module):
         depth: how many layers.
         dropout: rate of zeroing the outputs of every layer but the last.
         std: standard deviation of the vectors at the start (0.1 is SeqGAN's).
+        cell: "lstm", "gru" or "rnn".
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class LSTMLanguage(nn.Module):
         depth: int = 1,
         dropout: float = 0.0,
         std: float = 0.1,
+        cell: Cell = "lstm",
     ) -> None:
         super().__init__()
         self.embed = Embedding(out_features, embedding_features, std)
-        self.layers = Recurrent(embedding_features, hidden_features, "lstm", depth, dropout=dropout)
+        self.layers = Recurrent(embedding_features, hidden_features, cell, depth, dropout=dropout)
         self.head = nn.Linear(hidden_features, out_features)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -71,7 +73,7 @@ class LSTMLanguage(nn.Module):
 
         Args:
             tokens: [B, T] or [B, T, V].
-            state: (h, c) after the tokens before, each [depth, B, H]; None: there are none.
+            state: (h, c) after the tokens before, each [depth, B, H] (of other cells h); None: there are none.
 
         Returns:
             (logits [B, T, V], the state after the last token).

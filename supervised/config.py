@@ -12,7 +12,7 @@ from harness.blocks import check_builds, encoder_config, frozen
 from harness.data import Card, Kind, check_few
 from harness.spec import PerLaneFloat, TransferConfig
 
-__all__ = ["AugmentationName", "SupervisedConfig"]
+__all__ = ["AugmentationName", "SupervisedConfig", "TrainingConfig"]
 
 DEFAULTS: dict[str, dict[str, Any]] = {  # where they differ from the encoder's own
     "mlp": {"hidden_features": 128, "depth": 2},
@@ -29,19 +29,14 @@ else:
     Net = encoder_config("mlp", DEFAULTS)
 
 
-class SupervisedConfig(TransferConfig):
-    """A network that is trained on rows and their targets."""
+class TrainingConfig(TransferConfig):
+    """How any network is trained on rows and their targets."""
 
     updates_of_a_chunk: ClassVar[int] = 8
     kinds: ClassVar[tuple[Kind, ...]] = ()  # of data that the learner takes
 
     data: str = Field("digits", description="data set: a name (`seedbed data` lists them) or a path of your own")
-    train_rows: int = Field(
-        0, ge=0, description="real training rows that are used, the first by hash, each class alike; 0 uses all"
-    )
-    net: Net = Field(
-        default_factory=dict, validate_default=True, description="the network: an encoder's kind and its fields"
-    )
+    net: Any  # a block's kind and its fields
     epochs: int = Field(40, ge=1, description="passes over the training rows (rounded up to whole chunks)")
     updates: int = Field(0, ge=0, description="updates to train for, instead of `epochs`; 0 counts epochs")
     batch: int = Field(64, ge=1, description="rows of one update")
@@ -62,9 +57,6 @@ class SupervisedConfig(TransferConfig):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="type of products and convolutions in training; 16 bits pay on GPUs"
-    )
-    augment: Annotated[tuple[AugmentationName, ...], BeforeValidator(frozen)] = Field(
-        (), description="what happens to training rows; where it is not given, images are shifted"
     )
     patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")
     layers_every: int = Field(
@@ -87,6 +79,16 @@ class SupervisedConfig(TransferConfig):
         raise NotImplementedError
 
     @property
+    def rows_of_an_epoch(self) -> int:
+        """How many rows there are to learn from."""
+        return self.card.rows["train"]
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What happens to training rows."""
+        return ()
+
+    @property
     def chunk(self) -> int:
         """Rows of one chunk."""
         return self.updates_of_a_chunk * self.batch
@@ -94,13 +96,54 @@ class SupervisedConfig(TransferConfig):
     @property
     def budget(self) -> int:
         """Rows to train on, whole chunks."""
-        rows = self.updates * self.batch or self.epochs * (self.train_rows or self.card.rows["train"])
+        rows = self.updates * self.batch or self.epochs * self.rows_of_an_epoch
         return math.ceil(rows / self.chunk) * self.chunk
 
     @property
     def data_sets(self) -> tuple[str, ...]:
         """The data set."""
         return (self.data,)
+
+    @field_validator("data")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            kind = data.card(name).kind
+        except data.DataError as error:
+            raise ValueError(str(error)) from None
+        if kind not in cls.kinds:
+            raise ValueError(f"'{name}' holds {kind}; this learner takes {', '.join(cls.kinds)}")
+        return name
+
+    @model_validator(mode="after")
+    def _in_whole_parts(self) -> TrainingConfig:
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch}")
+        return self
+
+
+class SupervisedConfig(TrainingConfig):
+    """A network that is trained on rows of numbers."""
+
+    train_rows: int = Field(
+        0, ge=0, description="real training rows that are used, the first by hash, each class alike; 0 uses all"
+    )
+    net: Net = Field(
+        default_factory=dict, validate_default=True, description="the network: an encoder's kind and its fields"
+    )
+    augment: Annotated[tuple[AugmentationName, ...], BeforeValidator(frozen)] = Field(
+        (), description="what happens to training rows; where it is not given, images are shifted"
+    )
+
+    @property
+    def rows_of_an_epoch(self) -> int:
+        """Those that are used."""
+        return self.train_rows or super().rows_of_an_epoch
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What the file says."""
+        return self.augment
 
     @property
     def seconds_per_progress(self) -> float:
@@ -118,22 +161,9 @@ class SupervisedConfig(TransferConfig):
             return given  # `data` itself is refused below
         return {**given, "augment": ("shift",) if kind == "images" else ()}
 
-    @field_validator("data")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            kind = data.card(name).kind
-        except data.DataError as error:
-            raise ValueError(str(error)) from None
-        if kind not in cls.kinds:
-            raise ValueError(f"'{name}' holds {kind}; this learner takes {', '.join(cls.kinds)}")
-        return name
-
     @model_validator(mode="after")
     def _goes_together(self) -> SupervisedConfig:
         check_few(self.card, self.train_rows)
-        if self.batch % self.accumulate:
-            raise ValueError(f"accumulate: {self.accumulate} parts do not divide a batch of {self.batch}")
         only = [name for name in self.augment if name != "noise"]
         if only and self.card.kind != "images":
             raise ValueError(f"augment: {only[0]} is for images; '{self.data}' holds {self.card.kind}: use noise")

@@ -1,12 +1,15 @@
-"""Rows as one picture: images side by side, series as drawn lines."""
+"""Rows as one picture: images side by side, series as drawn lines, attention as maps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["pictured"]
+from harness.learner import Media
+
+__all__ = ["attention_maps", "pictured"]
 
 SIDE = 56  # pixels of one row, at least
 LINE = (56, 112)  # height and width of a drawn series
@@ -28,6 +31,27 @@ def pictured(rows: np.ndarray, kind: str) -> np.ndarray | None:
     lines = padded.reshape(-1, columns, *padded.shape[1:]).swapaxes(1, 2)
     sheet = lines.reshape(lines.shape[0] * lines.shape[1], -1, lines.shape[-1])
     return sheet[..., 0] if sheet.shape[-1] == 1 else sheet
+
+
+def attention_maps(weights: np.ndarray, pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Media:
+    """Where a decoder looks, side by side: a column for each source token, a row for each target token; dark is much.
+
+    Args:
+        weights: [N, T, S], in [0, 1].
+        pairs: (source, target) tokens of each map.
+    """
+    height, width = weights.shape[1:]
+    times = max(math.ceil(4 * SIDE / max(height, width)), 1)
+    maps = []
+    for weight, (source, target) in zip(weights, pairs, strict=True):
+        real = np.full((height + 1, width + 1), 255, np.uint8)
+        rows, columns = min(len(target) + 1, height), min(len(source), width)
+        real[:rows, :columns] = (255 * (1 - weight[:rows, :columns].clip(0, 1))).round()
+        real[rows, :columns] = real[: rows + 1, columns] = 160  # the map's edge
+        maps.append(real.repeat(times, 0).repeat(times, 1))
+    named = "; ".join(f"{' '.join(s)} -> {' '.join(t)}" for s, t in pairs)
+    about = f"Attention: target tokens from top to bottom, source tokens from left to right. {named}"
+    return Media("image", np.concatenate(maps, 1), caption=about)
 
 
 def _enlarged(rows: np.ndarray) -> np.ndarray:

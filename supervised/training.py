@@ -26,7 +26,7 @@ from harness.data import Card
 from harness.learner import Lanes, Learner, Metrics, State
 from nets import augment
 from nets.ema import ema_update, half_life_decay
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, gradients, keep, module_of
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import OPTIMISERS, clip_by_global_norm
 from nets.precision import autocast
@@ -34,7 +34,7 @@ from nets.registry import build
 from nets.regularise import l1_penalty, l2_penalty
 from nets.schedules import SCHEDULES, warmup
 from nets.transfer import encoder_parameters
-from supervised.config import SupervisedConfig
+from supervised.config import TrainingConfig
 
 __all__ = ["AUGMENTATIONS", "Descent", "Supervised", "as_networks_see", "mean_gradients"]
 
@@ -77,7 +77,7 @@ def mean_gradients(loss: Callable, parts: int, params: Any, buffers: Any, key: T
     grads: dict[str, Tensor] = {}
     means: dict[str, Tensor] = {}
     for i, part in enumerate(zip(*(r.chunk(parts) for r in rows), strict=True)):
-        g, (_, (buffers, metrics)) = grad_and_value(loss, has_aux=True)(params, buffers, key + i, *part)
+        g, (_, (buffers, metrics)) = gradients(loss)(params, buffers, key + i, *part)
         grads = {name: grads[name] + value if i else value for name, value in g.items()}
         means = {name: means.get(name, 0) + value / parts for name, value in metrics.items()}
     return ({name: g / parts for name, g in grads.items()} if parts > 1 else grads), buffers, means
@@ -129,7 +129,7 @@ class Supervised(Learner):
     def start(self, lanes: Lanes) -> State:
         """Networks and optimisers at progress 0."""
         self.lanes = lanes
-        config: SupervisedConfig = lanes.config
+        config: TrainingConfig = lanes.config
         self.chunk = config.chunk
         self.schedule = warmup(config.warmup, SCHEDULES[config.schedule])
         self.hyper = _hyperparameters(lanes)
@@ -155,7 +155,7 @@ class Supervised(Learner):
 
     def advance(self, state: State) -> Metrics:
         """One chunk: U updates on B rows each."""
-        config: SupervisedConfig = self.lanes.config
+        config: TrainingConfig = self.lanes.config
         progress = int(state["progress"][0])
         x, target = self.batches(progress)
         keys = self.lanes.keys(f"{self.purpose}/noise", progress, config.updates_of_a_chunk)
@@ -184,7 +184,7 @@ class Supervised(Learner):
         return module_of(self._build, self.shown(state), state["buffers"], lane)
 
     @classmethod
-    def work(cls, config: SupervisedConfig, lanes: int) -> Work:
+    def work(cls, config: TrainingConfig, lanes: int) -> Work:
         """What a cohort costs, for choosing how it is executed."""
         large = math.prod(config.row_shape) > 256 and config.net.kind in CONVOLUTIONAL
         seconds = config.seconds_per_progress * config.budget * lanes
@@ -199,6 +199,10 @@ class Supervised(Learner):
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Of one trial: the mean loss of outputs [B, out_features] and targets [B, ...], and metrics."""
         raise NotImplementedError
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Of one trial: what the network is given for rows [B, *row]."""
+        return (x,)
 
     def rows(self, progress: int) -> tuple[Tensor, Tensor]:
         """The rows of a chunk and what belongs to them, [K, M, *row] and [K, M, ...]."""
@@ -242,7 +246,7 @@ class Supervised(Learner):
     def _augmented(self, x: Tensor, progress: int) -> Tensor:
         """Rows [K, M, *row] after all augmentations; each lane's noise is its own."""
         rows = x.flatten(0, 1)
-        for name in self.lanes.config.augment:
+        for name in self.lanes.config.augmentations:
 
             def draw(kind: Any, shape: Sequence[int], name: str = name) -> Tensor:
                 return self.lanes.noise(
@@ -255,14 +259,14 @@ class Supervised(Learner):
     # Functions of one trial
 
     def _build(self) -> nn.Module:
-        config: SupervisedConfig = self.lanes.config
+        config: TrainingConfig = self.lanes.config
         return build(config.net.model_dump(), config.row_shape, config.out_features)
 
     def _output(self, params: Any, buffers: Any, x: Tensor) -> Tensor:
-        return call(self.net, params, buffers, x)[0]
+        return call(self.net, params, buffers, *self.inputs(x))[0]
 
     def _called(self, params: Any, buffers: Any, x: Tensor, key: Tensor) -> Any:
-        return call(self.net, params, buffers, x, noise=key)
+        return call(self.net, params, buffers, *self.inputs(x), noise=key)
 
     def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, target: Tensor, key: Tensor) -> Any:
         """One step on a batch: ({"params", "buffers", "optimiser"}, metrics)."""
@@ -282,7 +286,9 @@ class Supervised(Learner):
         """Statistics of every layer for one update that was made."""
 
         def loss(params: Any) -> Any:
-            (output, _), seen = activation_statistics(self.net, params, old["buffers"], x, noise=key)
+            (output, _), seen = activation_statistics(
+                self.net, params, old["buffers"], *self.inputs(x), noise=key
+            )
             return self.loss(output, target, hp)[0], seen
 
         grads, (_, seen) = grad_and_value(loss, has_aux=True)(old["params"])

@@ -29,6 +29,9 @@ CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch"
               "net": {"kind": "mlp", "hidden_features": [8, 8]}, "eval_episodes": 2}  # fmt: skip
 TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
         "temperatures": [0.8, 1.0]}  # fmt: skip
+RHYMES = str(Path(__file__).parents[1] / "supervised" / "rhymes.txt")
+SEQUENCE = {"updates": 24, "batch": 4, "judged": 5}
+SHORT = {"data": "stories-1", "longest": 20, "label_smoothing": 0.1, "beam": 2}
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
     "ppo": ({**AGENT, "n_envs": 2, "n_steps": 16, "epochs": 2, "batch": 16}, ("lr",), 20),
@@ -72,6 +75,25 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         {"data": "italy-power", "net": {"kind": "cnn-1d", **SMALL}, "updates": 100, "batch": 8, "augment": ["noise"]},
         ("lr",),
         3,
+    ),
+    "language-model": (
+        {**SEQUENCE, "data": RHYMES, "net": {**SMALL, "heads": 2, "dropout": 0.1}}, ("lr",), 3,
+    ),
+    "language-model lstm": (
+        {**SEQUENCE, "data": RHYMES, "units": "bytes",
+         "net": {"kind": "lstm-language", **SMALL, "depth": 1, "embedding_features": 4}},
+        ("lr",), 3,
+    ),
+    "seq2seq": (
+        {**SEQUENCE, **SHORT, "net": {"kind": "seq2seq", **SMALL, "depth": 1, "cell": "gru"}}, ("lr",), 3,
+    ),
+    "seq2seq transformer": (
+        {**SEQUENCE, **SHORT, "net": {"kind": "transformer-seq2seq", **SMALL, "depth": 1, "heads": 2}}, ("lr",), 3,
+    ),
+    "reader": (
+        {"data": "stories-2", "updates": 24, "batch": 4, "net": {**SMALL, "heads": 2},
+         "exchange": [["kitchen", "office", "garden"]]},
+        ("lr",), 3,
     ),
     "regressor": ({"net": {"kind": "mlp", **SMALL}, "updates": 100, "batch": 8, "objective": "huber"}, ("lr",), 3),
     "gan ring-8": ({"data": "ring-8", "images": 8000, "batch": 16, **PERCEPTRONS}, ("lr_g", "lr_d"), 2),
