@@ -84,10 +84,11 @@ def learning_rate_range(
 
 
 def _kinds(file: Path, overrides: Sequence[str]) -> list[Trial]:
-    """The first trial of every label whose learner is supervised, in the file's order."""
+    """The first trial of every label whose learner can learn from few rows alone, in the order of the file."""
     first: dict[str, Trial] = {}
     for trial in load_experiment(file, overrides).trials:
-        if issubclass(learner_class(trial.learner), Supervised):
+        learner = learner_class(trial.learner)
+        if issubclass(learner, Supervised) and "train_rows" in learner.Config.model_fields:
             first.setdefault(trial.label, trial)
     if not first:
         raise UserError(f"{file}: no supervised trial in it; this check is for the learners classifier and regressor")
