@@ -161,7 +161,7 @@ class LanguageModel(Supervised):
     purpose = "language-model"
 
     @classmethod
-    def work(cls, config: LanguageModelConfig, lanes: int) -> Work:
+    def work(cls, config: Any, lanes: int) -> Work:
         """A GPT is bound by its products, and alone it has fused attention; a scan gains from lanes."""
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5, loop_on_cpu=config.net.kind == "gpt")

@@ -195,7 +195,7 @@ class Reader(Supervised):
     purpose = "reader"
 
     @classmethod
-    def work(cls, config: ReaderConfig, lanes: int) -> Work:
+    def work(cls, config: Any, lanes: int) -> Work:
         """Small products, which gain from lanes; a scan over all words takes long to compile."""
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5)

@@ -83,7 +83,7 @@ def corpus(name: str, units: tuple[Any, Any], size: int, least: int, longest: in
     source, target = (learnt([pair[i] for pair in pairs["train"]], units[i], size, leasts[i]) for i in (0, 1))
     sizes = np.array([(len(source.encoded(s)), len(target.encoded(t)) + 1) for s, t in pairs["train"]])
     s, t = (longest, longest + 1) if longest else np.quantile(sizes, COVERED, axis=0, method="higher").tolist()
-    fits = (sizes <= (s, t)).all(1)
+    fits = np.all(sizes <= (s, t), axis=1).tolist()
     train = [pair for pair, fit in zip(pairs["train"], fits, strict=True) if fit]
     return Corpus(source, target, (int(s), int(t)), {**pairs, "train": train})
 
@@ -209,7 +209,7 @@ class Seq2Seq(Supervised):
         return Score(f"test_{config.measure}", direction, 10.0 if fewer else 0.0, "val_loss", "min")
 
     @classmethod
-    def work(cls, config: Seq2SeqConfig, lanes: int) -> Work:
+    def work(cls, config: Any, lanes: int) -> Work:
         """A transformer is bound by its products; a scan gains from lanes."""
         seconds = config.seconds_per_progress * config.budget * lanes
         return Work(seconds, compile_seconds=180.0, speedup=1.5, loop_on_cpu=config.net.kind != "seq2seq")
