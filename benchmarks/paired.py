@@ -58,7 +58,10 @@ def _rows(results: Any, by: str, metrics: Sequence[str], kept: bool) -> list[dic
     for identity, trial in results.trials.iterrows():
         values: dict[str, Any] = dict.fromkeys(metrics)
         if trial["state"] == "done":
-            lines = results.metrics(identity).dropna(subset=[f"eval/{metrics[0]}"])
+            lines = results.metrics(identity)
+            if f"eval/{metrics[0]}" not in lines:  # a parent of another kind
+                continue
+            lines = lines.dropna(subset=[f"eval/{metrics[0]}"])
             place = lines["eval/val_accuracy"].argmax() if kept else -1  # the first of equals, as the worker keeps it
             values = {name: float(lines[f"eval/{name}"].iloc[place]) for name in metrics}
         rows.append({"label": trial["label"], "seed": trial["seed"], by: trial.get(f"config.{by}"), **values})

@@ -54,7 +54,7 @@ class GANConfig(GeneratorConfig):
 
     defaults: ClassVar = {
         # the slopes that shape a mode of width 0.02 are so steep that a penalty of 0.1 would forbid them
-        "ring-8": {"images": 1_536_000, "gamma": 2e-3, "gamma_end": 0.01},
+        "ring-8": {"images": 3_072_000, "gamma": 0.01, "gamma_end": 0.01},
         "grid-25": {"images": 1_536_000},
         "digits": {
             "images": 256_000,

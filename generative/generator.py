@@ -7,7 +7,7 @@ how it learns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from harness.spec import LearnerConfig, Score
 __all__ = ["Generator", "GeneratorConfig"]
 
 SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
+FALL = 0.2  # of the best coverage so far, which is worth a warning
 STEPS = 8  # of a walk between two images, and walks
 
 
@@ -118,6 +119,7 @@ class Generator(Learner):
         self.chunk = lanes.config.chunk
         self.hyper = {name: lanes.per_lane(name) for name in lanes.config.per_lane_fields()}
         self.judge = _judge(lanes.config.data)
+        self._covered: dict[str, Tensor] = {}
 
     def counters(self) -> State:
         """The part of a state that every learner has, at progress 0."""
@@ -151,8 +153,22 @@ class Generator(Learner):
     def evaluate(self, state: State) -> Metrics:
         """The judge's scores of `samples` rows, [K]."""
         rows = self.sample(state, self.lanes.config.samples)
-        scores = [self.judge.scores(each, self._asked(len(each))) for each in rows]
-        return {name: torch.stack([s[name] for s in scores]) for name in scores[0]}
+        each_lane = [self.judge.scores(each, self._asked(len(each))) for each in rows]
+        scores = {name: torch.stack([s[name] for s in each_lane]) for name in each_lane[0]}
+        self._warn_of_collapse(scores, state["alive"].cpu())
+        return scores
+
+    def _warn_of_collapse(self, scores: Mapping[str, Tensor], alive: Tensor) -> None:
+        """A sentence for the log where a lane covers a fifth less than at its best evaluation in this process."""
+        for name in ("modes", "coverage"):
+            if name not in scores:
+                continue
+            best = self._covered.get(name, scores[name])
+            for k in (alive & (scores[name] < (1 - FALL) * best)).nonzero().flatten().tolist():
+                was, now = float(best[k]), float(scores[name][k])
+                self.notes.append(f"seed {self.lanes.seeds[k]}: {name} fell from {was:.4g} to {now:.4g}: a collapse?")
+                best = best.index_fill(0, torch.tensor(k), now)  # said once a fall
+            self._covered[name] = torch.fmax(best, scores[name])
 
     def media(self, state: State, lane: int) -> dict[str, Media]:
         """Samples beside held-out rows, as the judge draws them; walks between images of latent learners."""

@@ -211,9 +211,9 @@ class LanguageModel(Supervised):
         u = self.lanes.noise("language-model/samples", 0, (len(real), config.sampled), "uniform")[lane].cpu()
         net = self.network(state, lane).eval()
         written = continued(net, torch.as_tensor(real[:, :given]), u, config.length, config.temperature)
-        texts, truth = (np.array([self._spelled(row) for row in rows]) for rows in (written.numpy(), real))
+        shown, truth = (np.array([self._spelled(row) for row in rows]) for rows in (written.numpy(), real))
         about = f"The first {given} tokens are given; temperature {config.temperature:g}"
-        return {"samples": Media("text", texts, truth, caption=about)}
+        return {"samples": Media("text", shown, truth, caption=about)}
 
     def _held_out(self, state: State, x: Tensor, y: Tensor) -> Tensor:
         """Nats of all tokens together, [K]."""

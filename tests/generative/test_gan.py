@@ -206,6 +206,18 @@ def test_what_does_not_go_together_is_refused(options, field):
         GAN.Config(**options)
 
 
+def test_a_fall_of_coverage_is_said_once_and_of_the_lane_that_fell():
+    learner, state = _start(_config(), seeds=(3, 4))
+    for modes in ([8, 8], [6, 8], [6, 8], [6, 7], [4, 7]):
+        learner._warn_of_collapse({"modes": torch.tensor(modes).double()}, state["alive"])
+    assert learner.notes == [
+        "seed 3: modes fell from 8 to 6: a collapse?",
+        "seed 3: modes fell from 6 to 4: a collapse?",
+    ]
+    learner._warn_of_collapse({"modes": torch.tensor([1, 1]).double()}, torch.tensor([False, False]))
+    assert len(learner.notes) == 2
+
+
 @pytest.mark.slow
 def test_defaults_cover_the_ring():
     learner, state = _start(GAN.Config(), seeds=(0, 1, 2, 3), dtype=torch.float32)
