@@ -67,7 +67,7 @@ def test_an_exchanged_story_still_has_its_answer():
 
 
 def test_a_small_reader_learns_one_fact():
-    learner, state = started(data="stories-1", updates=160, batch=16, lr=3e-3, net={"hidden_features": 32, "depth": 2})
+    learner, state = started(data="stories-1", updates=160, lr=3e-3, net={"hidden_features": 32, "depth": 2})
     before = learner.evaluate(state)["test_exact"]
     while state["progress"] < learner.lanes.config.budget:
         learner.advance(state)
