@@ -146,7 +146,12 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
 COMPILED = ("classifier mlp", "gan ring-8")  # the others' compiling is left to the slow tests
 SEEDS = (11, 5, 8)
 SIX = (*SEEDS, 2, 7, 13)
-LEARNERS = pytest.mark.parametrize("name", sorted(TINY))
+# second cases of learners, and long: `make test-slow` runs them, `make test` one of each learner and the shorter ones
+LONG = {"ppo continuous", "ppo masked", "seq2seq transformer", "language-model lstm", "reader lstm", "vae digits",
+        "diffusion digits", "gan conditional"}  # fmt: skip
+LEARNERS = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in sorted(TINY)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +295,7 @@ def test_a_lane_with_learning_rate_0_does_not_move(name):
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        *(pytest.param(name, "loop") for name in sorted(TINY)),
+        *(pytest.param(name, "loop", marks=[pytest.mark.slow] if name in LONG else []) for name in sorted(TINY)),
         *(pytest.param(name, "compiled") for name in COMPILED),
         *(pytest.param(n, "compiled", marks=pytest.mark.slow) for n in sorted({*TINY} - {*COMPILED})),
     ],
