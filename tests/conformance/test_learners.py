@@ -149,9 +149,18 @@ SIX = (*SEEDS, 2, 7, 13)
 # second cases of learners, and long: `make test-slow` runs them, `make test` one of each learner and the shorter ones
 LONG = {"ppo continuous", "ppo masked", "seq2seq transformer", "language-model lstm", "reader lstm", "vae digits",
         "diffusion digits", "gan conditional"}  # fmt: skip
-LEARNERS = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in sorted(TINY)]
-)
+# of these `make test` asks the three questions that matter most: alone, resumed, NaN
+THREE = LONG | {"seq2seq", "reader", "language-model", "video-gan", "text-gan", "text-gumbel", "classifier gru",
+                "classifier transformer", "classifier regularised", "classifier series", "dqn prioritised"}  # fmt: skip
+
+
+def cases(slow, *more):
+    """Parameters of a test: all cases, those in `slow` for the slow tests."""
+    return [pytest.param(name, *more, marks=[pytest.mark.slow] if name in slow else []) for name in sorted(TINY)]
+
+
+LEARNERS = pytest.mark.parametrize("name", cases(LONG))
+MOST = pytest.mark.parametrize("name", cases(THREE))
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +215,7 @@ def test_a_lane_equals_the_same_trial_alone(name):
         assert_same({n: m[k : k + 1] for n, m in scores.items()}, dict(alone.evaluate(alone_state)))
 
 
-@LEARNERS
+@MOST
 def test_permuting_lanes_permutes_results(name):
     order = [2, 0, 1]
     _, state, _ = trained(name)
@@ -214,7 +223,7 @@ def test_permuting_lanes_permutes_results(name):
     assert_same(permuted, select(state, order))
 
 
-@LEARNERS
+@MOST
 def test_training_changes_the_weights_and_is_deterministic(name):
     _, before = start(name)
     _, after, _ = trained(name, chunks=2)
@@ -224,7 +233,7 @@ def test_training_changes_the_weights_and_is_deterministic(name):
     assert all(changed), "every tensor of parameters gets a gradient"
 
 
-@LEARNERS
+@MOST
 def test_a_resumed_run_equals_an_uninterrupted_one(name):
     first, state, _ = trained(name, chunks=2)
     first.checkpointed(state)
@@ -262,7 +271,7 @@ def test_nan_stays_in_its_lane(name):
     assert any(p[1].isnan().any() for p in leaves(state))
 
 
-@LEARNERS
+@MOST
 def test_an_ended_lane_stays_and_changes_nothing_for_others(name):
     _, expected, _ = trained(name, chunks=4)
     learner, state = start(name)
@@ -281,7 +290,7 @@ def test_an_ended_lane_stays_and_changes_nothing_for_others(name):
     assert_same(rest, wanted)
 
 
-@LEARNERS
+@MOST
 def test_a_lane_with_learning_rate_0_does_not_move(name):
     config = class_of(name).Config(**TINY[name][0])
     rates = {lr: (getattr(config, lr), 0.0, getattr(config, lr)) for lr in TINY[name][1]}
@@ -295,7 +304,7 @@ def test_a_lane_with_learning_rate_0_does_not_move(name):
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        *(pytest.param(name, "loop", marks=[pytest.mark.slow] if name in LONG else []) for name in sorted(TINY)),
+        *cases(THREE, "loop"),
         *(pytest.param(name, "compiled") for name in COMPILED),
         *(pytest.param(n, "compiled", marks=pytest.mark.slow) for n in sorted({*TINY} - {*COMPILED})),
     ],
@@ -309,7 +318,7 @@ def test_modes_agree(name, mode):
     assert_same(found, expected, atol=1e-7)
 
 
-@LEARNERS
+@MOST
 def test_results_have_the_promised_form(name):
     learner, state, metrics = trained(name, chunks=1)
     scores = learner.evaluate(state)

@@ -94,6 +94,7 @@ def test_samples_before_training_have_the_datas_mean_and_spread():
     assert rows.std().item() == pytest.approx(train[1].item(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_guidance_follows_the_label_further_and_0_forgets_it():
     shared = _small(data="digits", conditional=True)
     rows = {}
@@ -108,6 +109,7 @@ def test_guidance_follows_the_label_further_and_0_forgets_it():
     assert not torch.equal(rows[1], rows[2])
 
 
+@pytest.mark.slow
 def test_images_are_learned_by_a_unet_whose_dropout_is_the_lanes_own():
     net = {"kind": "unet", "hidden_features": 4, "factors": [1], "patch": 2, "dropout": 0.2}
     options = _small(data="digits", images=400, batch=4, net=net)

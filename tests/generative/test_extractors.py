@@ -25,7 +25,9 @@ def here(name: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "fashion_cnn" else []) for n in IMAGES]
+)
 def test_the_card_says_the_truth(name):
     about = card(name)
     if not here(about["data"]):

@@ -148,6 +148,7 @@ def test_the_oracle_is_the_same_everywhere_and_knows_its_own_texts():
     assert uniform.mean() > own.mean() + 1
 
 
+@pytest.mark.slow
 def test_likelihood_learns():
     config = TextMLEConfig(data="oracle-tiny", updates=150, samples=400)
     learner = TextMLE()
