@@ -30,7 +30,7 @@ CONTINUOUS = {"env": "Pendulum-v1", "steps": 2048, "learning_starts": 4, "batch"
 TEXT = {"data": "oracle-tiny", "batch": 4, "embedding_features": 4, "hidden_features": 4, "samples": 20,
         "temperatures": [0.8, 1.0]}  # fmt: skip
 RHYMES = str(Path(__file__).parents[1] / "supervised" / "rhymes.txt")
-SEQUENCE = {"updates": 24, "batch": 4, "judged": 5}
+SEQUENCE = {"updates": 88, "batch": 4, "judged": 5}
 SHORT = {"data": "stories-1", "longest": 20, "label_smoothing": 0.1, "beam": 2}
 # case -> (configuration, names of the PerLane learning rates, chunks)
 TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
@@ -91,7 +91,7 @@ TINY: dict[str, tuple[dict[str, Any], tuple[str, ...], int]] = {
         {**SEQUENCE, **SHORT, "net": {"kind": "transformer-seq2seq", **SMALL, "depth": 1, "heads": 2}}, ("lr",), 3,
     ),
     "reader": (
-        {"data": "stories-2", "updates": 24, "batch": 4, "net": {**SMALL, "heads": 2},
+        {"data": "stories-2", "updates": 88, "batch": 4, "net": {**SMALL, "heads": 2},
          "exchange": [["kitchen", "office", "garden"]]},
         ("lr",), 3,
     ),

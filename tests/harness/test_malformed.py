@@ -86,7 +86,7 @@ EXPECTED: dict[str, tuple[int, str]] = {
     "trials_is_mapping": (2, "trials: expected a list"),
     "two_documents": (5, "a second document begins here"),
     "unclosed_quote": (4, "not YAML"),
-    "unknown_data": (4, "trials.0.data: expected 'digits', given \"imagenet\""),
+    "unknown_data": (4, "trials.0.data: no data set is called 'imagenet'; there are "),
     "unknown_field": (4, "trials.0.epocs: unknown field `epocs`; did you mean `epochs`?"),
     "unknown_learner": (3, "trials.0.learner: unknown learner `clasifier`; did you mean `classifier`?"),
     "unknown_top_field": (1, "trails: unknown field `trails`; did you mean `trials`?"),

@@ -7,6 +7,11 @@ from tests.conformance.examples import Example
 TOKENS = torch.tensor([[1, 2, 3, 4, 0], [2, 2, 1, 0, 0], [4, 3, 2, 1, 3]])  # 0 is padding where a block says so
 SMALL = {"hidden_features": 4, "heads": 2, "depth": 1, "expansion": 2}
 
+def _story():
+    """Two sentences of three words; the last sentence of one story is padding."""
+    return (torch.tensor([[1, 2, 3, 4, 5, 1], [2, 3, 0, 4, 1, 5], [5, 4, 1, 2, 2, 3]]),)
+
+
 EXAMPLES = [
     Example({"kind": "attention", "in_features": 4, "heads": 2}, inputs=lambda: (torch.randn(3, 5, 4),)),
     Example(
@@ -36,6 +41,7 @@ EXAMPLES = [
     ),
     Example({"kind": "vit", "patch": 4, **SMALL, "hidden_features": 8}, (1, 8, 8)),
     Example({"kind": "gpt", "dropout": 0.1, **SMALL}, (5,), 5, inputs=lambda: (TOKENS,)),
+    Example({"kind": "story-transformer", "vocabulary": 6, "sentence": 3, **SMALL}, (6,), 2, inputs=_story),
     Example(
         {"kind": "transformer-seq2seq", **SMALL},
         (5,),

@@ -35,6 +35,7 @@ EXAMPLES = [
     Example({"kind": "bottleneck", **NARROW, "activation": "silu"}, inputs=random(3, 4, 6, 6)),
     Example({"kind": "conv3d-block", **HALVES, "activation": "silu"}, inputs=random(3, 2, 3, 4, 4)),
     Example({"kind": "cnn", "hidden_features": 2, "depth": 2, "norm": "layer", "activation": "gelu"}, (6, 6), 2),
+    Example({"kind": "cnn-1d", "hidden_features": 3, "depth": 2, "kernel_size": 3, "activation": "gelu"}, (7, 2), 2),
     Example({"kind": "lenet"}, (12, 12)),
     Example({"kind": "resnet", "hidden_features": [8], "depth": 1, "norm": "group", "activation": "silu"}, (6, 6), 2),
     Example({"kind": "nature-cnn", "hidden_features": 8, "channels": [4, 4, 4]}, (1, 36, 36), smooth=False),
