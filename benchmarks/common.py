@@ -15,12 +15,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "finish", "machine", "note", "parse", "parser"]
+__all__ = ["cell", "commit", "finish", "machine", "note", "parse", "parser"]
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -58,6 +58,17 @@ def finish(
         "commit": commit(),
     }
     print(json.dumps(result, allow_nan=False), flush=True)
+
+
+def cell(values: Sequence[float]) -> str:
+    """A cell of a table: the mean over seeds +- half its 95 % interval; empty without a value."""
+    from harness.statistics import summarise
+
+    if not values:
+        return ""
+    found = summarise(values)
+    half = "" if found.low is None or found.high is None else f" +- {(found.high - found.low) / 2:.3f}"
+    return f"{found.mean:.3f}{half}"
 
 
 def machine() -> dict[str, Any]:

@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common import finish, note, parser
-from harness.statistics import summarise
+from benchmarks.common import cell, finish, note, parser
 
 __all__ = ["lines_of", "table"]
 
@@ -59,14 +58,6 @@ def lines_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, Any]
     return [{"line": name, **line, "versions": sorted(line["versions"])} for name, line in found.items()]
 
 
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    found = summarise(values)
-    half = "" if found.low is None or found.high is None else f" +- {(found.high - found.low) / 2:.3f}"
-    return f"{found.mean:.3f}{half}"
-
-
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The lines as a Markdown table."""
     names = list(dict.fromkeys(name for line in lines for name in line["values"]))
@@ -75,7 +66,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         done = len(line["score"])
         seeds = f"{done} of {line['planned']}" + (", open" if done < line["planned"] else "")
         values = [line["score"], *(line["values"].get(name, []) for name in names)]
-        rows.append("| " + " | ".join([line["line"], seeds, *map(_cell, values)]) + " |")
+        rows.append("| " + " | ".join([line["line"], seeds, *map(cell, values)]) + " |")
     return "\n".join(rows)
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common import finish, note, parser
-from harness.statistics import summarise
+from benchmarks.common import cell, finish, note, parser
 
 __all__ = ["lines_of", "table"]
 
@@ -61,14 +60,6 @@ def lines_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, Any]
     ]
 
 
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    found = summarise(values)
-    half = "" if found.low is None or found.high is None else f" +- {(found.high - found.low) / 2:.3f}"
-    return f"{found.mean:.3f}{half}"
-
-
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """The lines as a Markdown table; columns without a number are left out."""
     names = [name for name in MEASURED if any(line["values"][name] for line in lines)]
@@ -77,7 +68,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         done = max(len(values) for values in line["values"].values())
         seeds = f"{done} of {line['planned']}" + (", open" if done < line["planned"] else "")
         cells = [line["writer"], line["moment"], line["temperature"], seeds]
-        rows.append("| " + " | ".join([*cells, *(_cell(line["values"][name]) for name in names)]) + " |")
+        rows.append("| " + " | ".join([*cells, *(cell(line["values"][name]) for name in names)]) + " |")
     return "\n".join(rows)
 
 

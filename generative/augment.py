@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nets.augment import cutout, shifted
+
 __all__ = ["AUGMENTATIONS", "UNIFORMS", "AugmentationName", "augmented"]
 
 UNIFORMS = 3  # one decides whether, two say how
@@ -33,37 +35,13 @@ def colour(x: Tensor, u: Tensor) -> Tensor:
 
 def translation(x: Tensor, u: Tensor) -> Tensor:
     """Moved by up to an eighth of the side along each axis; what comes in is -1. x [B, C, H, W], u [B, 2]."""
-    for axis, numbers in ((2, u[:, 0]), (3, u[:, 1])):
-        side = x.shape[axis]
-        most = max(int(SHIFT * side + 0.5), 1)
-        move = (numbers * (2 * most + 1)).floor().long() - most
-        place = torch.arange(side, device=x.device) - move[:, None]  # [B, side]: where each line comes from
-        inside = (place >= 0) & (place < side)
-        shape = [len(x), 1, 1, 1]
-        shape[axis] = side
-        index = place.clamp(0, side - 1).reshape(shape).expand_as(x)
-        x = torch.where(inside.reshape(shape), x.gather(axis, index), x.new_full((), -1.0))
-    return x
-
-
-def cutout(x: Tensor, u: Tensor) -> Tensor:
-    """A square of half the side becomes 0, its centre anywhere. x [B, C, H, W], u [B, 2]."""
-    hidden = torch.ones_like(x[:, :1], dtype=torch.bool)
-    for axis, numbers in ((2, u[:, 0]), (3, u[:, 1])):
-        side = x.shape[axis]
-        shape = [1, 1, 1, 1]
-        shape[axis] = side
-        place = torch.arange(side, device=x.device).reshape(shape)
-        centre = (numbers * side).floor().reshape(-1, 1, 1, 1)
-        half = CUTOUT * side / 2
-        hidden = hidden & (place >= centre - half) & (place < centre + half)
-    return x.masked_fill(hidden, 0.0)
+    return shifted(x, u, max(int(SHIFT * x.shape[-1] + 0.5), 1), fill=-1.0)
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "colour": colour,
     "translation": translation,
-    "cutout": cutout,
+    "cutout": lambda x, u: cutout(x, u, int(CUTOUT * x.shape[-1])),
 }
 
 

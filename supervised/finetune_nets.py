@@ -179,6 +179,6 @@ def _efficientnet(source: Source, side: int, pretrained: bool) -> nn.Module:
 
     net = EfficientNet.from_name("efficientnet-lite0", image_size=side)
     if pretrained:
-        net.load_state_dict(torch.load(source.path, weights_only=True))
+        net.load_state_dict(torch.load(source.path, weights_only=True))  # allowed: sha256 is that of PICKLES
     net._fc = nn.Identity()  # its classes are ImageNet's
     return net
