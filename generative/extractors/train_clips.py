@@ -6,11 +6,7 @@ contents, then the motions; a frame's sees one frame of every clip, its logits a
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generative.extractors import FOLDER
+from generative.extractors.train import command, publish
 from harness import data
 from harness.data.moving import CLIPS
 from harness.randomness import derive_seed, generator
-from nets import export
 from nets.registry import build
 
 __all__ = ["RECIPES", "train"]
@@ -93,38 +89,23 @@ def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
     outputs = len(what.contents) + (0 if of_frames else len(what.motions))
     net = build(recipe["net"], about.shape[1:] if of_frames else about.shape, outputs)
     fit(about.name, of_frames, net, recipe["updates"])
-    weights = folder / f"{name}.safetensors"
-    export.save(net.half(), weights)
-    kept: Any = export.load(weights).float().eval()  # accuracies are those of the rounded weights
-    card = {
-        "name": name,
-        "kind": "frames" if of_frames else "video",
-        "data": about.name,
-        "data_sha256": about.sha256,
-        "features": kept.encoder.out_features,
-        "net": recipe["net"],
-        "recipe": {"updates": recipe["updates"], "batch": BATCH},
-        "validation_accuracy": accuracies(about.name, of_frames, kept, "validation"),
-        "test_accuracy": accuracies(about.name, of_frames, kept, "test"),
-        "test_rows": about.rows["test"],
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "bytes": weights.stat().st_size,
-        "command": f"python -m generative.extractors.train_clips {name}",
-        "cpu_seconds": round(time.process_time() - began),
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-    }
-    (folder / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
-    return card
 
+    def measured(kept: Any) -> dict[str, Any]:
+        return {
+            "kind": "frames" if of_frames else "video",
+            "data": about.name,
+            "data_sha256": about.sha256,
+            "features": kept.encoder.out_features,
+            "net": recipe["net"],
+            "recipe": {"updates": recipe["updates"], "batch": BATCH},
+            "validation_accuracy": accuracies(about.name, of_frames, kept, "validation"),
+            "test_accuracy": accuracies(about.name, of_frames, kept, "test"),
+            "test_rows": about.rows["test"],
+            "command": f"python -m generative.extractors.train_clips {name}",
+        }
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(RECIPES))
-    torch.set_num_threads(1)
-    print(json.dumps(train(parser.parse_args().name), indent=2))
+    return publish(name, folder, net, measured, began)
 
 
 if __name__ == "__main__":
-    main()
+    command(RECIPES, train, __doc__)
