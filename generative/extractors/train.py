@@ -26,7 +26,7 @@ __all__ = ["RECIPES", "command", "publish", "train"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "digits_cnn": {"data": "digits", "updates": 1200},
-    "mnist_cnn": {"data": "mnist-5k", "updates": 150},
+    "mnist_cnn": {"data": "mnist-5k", "updates": 700},
     "fashion_cnn": {"data": "fashion-mnist", "updates": 3400, "shift": 0, "flip": True},
 }
 
