@@ -252,11 +252,23 @@ def adam_fused(
     after, mean, square = ({n: t[n].clone() for n in plain} for t in (plain, state["mean"], state["square"]))
     count = state["count"] + 1
     steps = [state["count"].clone() for _ in plain]  # the kernel's caller counts on in each
-    lists = ([*after.values()], [grads[n] for n in plain], [*mean.values()], [*square.values()], [], steps)
-    numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
-    options: dict[str, Any] = {"fused": True, "amsgrad": False, "maximize": False}
     with torch.no_grad():
-        adamw(*lists, **options, **{name: float(value) for name, value in numbers.items()})
+        adamw(
+            [*after.values()],
+            [grads[name] for name in plain],
+            [*mean.values()],
+            [*square.values()],
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=float(beta1),
+            beta2=float(beta2),
+            lr=float(lr),
+            weight_decay=float(weight_decay),
+            eps=float(eps),
+            maximize=False,
+        )
     if len(plain) < len(params):
         rest = {name: p for name, p in params.items() if name not in plain}
         moved, new = adam(rest, grads, state, lr, beta1, beta2, eps, weight_decay, scale=scale)
