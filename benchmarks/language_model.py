@@ -1,9 +1,10 @@
-"""Our GPT beside a bare training loop: the same split, windows, width and minutes, one after the other in one run.
+"""Our GPT beside a bare training loop: the same split, windows, width and minutes of CPU, by turns in one run.
 
 `python -m benchmarks.language_model [--minutes 15] [--quick] [--json]`. First the two take turns, sixteen updates each,
 which gives `updates_ratio`: ours a second over those of the loop (1 or more: not slower). Then each is trained for as
 many updates as fit into the minutes, again by turns, its learning rate falling over its own updates; `loss_gap` is the
-loss of ours on held-out plays - that of the loop (0 or less: not above).
+loss of ours on held-out plays - that of the loop (0 or less: not above). Times are CPU seconds of all threads, so that
+what else runs on the machine weighs little.
 
 The loop is written as nanoGPT's (Karpathy 2022): 4 layers, width 128, 4 heads, block 64, 12 windows, learned places,
 torch's fused attention and AdamW (1e-3, betas 0.9 and 0.99, decay 0.1 of matrices, clipped at 1), 5 % warm-up, cosine.
@@ -138,10 +139,10 @@ def held_out(net: nn.Module) -> float:
 
 
 def seconds(action: Callable[[], None]) -> float:
-    """Wall-clock seconds of an action."""
-    began = time.perf_counter()
+    """CPU seconds of an action."""
+    began = time.process_time()
     action()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def trained(minutes: float, paces: dict[str, float], seed: int) -> dict[str, dict[str, Any]]:
@@ -160,7 +161,7 @@ def trained(minutes: float, paces: dict[str, float], seed: int) -> dict[str, dic
 def main() -> None:
     """Speed, then loss."""
     options = parser("language_model", __doc__)
-    options.add_argument("--minutes", type=float, default=15.0, help="of training, each")
+    options.add_argument("--minutes", type=float, default=15.0, help="of CPU, to train each")
     options.add_argument("--seeds", type=int, default=1, help="how many")
     args = options.parse_args()
     turns: list[Any] = [Bare(10_000, 0), Ours(10_000, 0), Bare(10_000, 0, fused=True)]

@@ -57,6 +57,7 @@ BUILTIN: dict[str, str] = {
     "video-gan": "generative.video_gan:VideoGAN",
     "classifier": "supervised.classifier:Classifier",
     "finetune": "supervised.finetune:Finetune",
+    "retriever": "supervised.retriever:Retriever",
     "regressor": "supervised.regressor:Regressor",
     "language-model": "supervised.language_model:LanguageModel",
     "reader": "supervised.reader:Reader",

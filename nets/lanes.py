@@ -218,7 +218,7 @@ def module_of(build: Callable[[], nn.Module], params: Tree, buffers: Tree, lane:
 
 def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]) -> Callable:
     def row(tree: Tree, k: int) -> Tree:
-        return pytree.tree_map(lambda t: t[k], tree)
+        return pytree.tree_map(lambda t: t.select(0, k), tree)
 
     def looped(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)

@@ -263,7 +263,8 @@ class RecurrentEncoder(nn.Module):
         depth: how many layers.
         bidirectional: whether every layer also reads from the end to the start; the result is then twice as wide.
         dropout: rate of zeroing between layers.
-        pool: "last", each direction's last state, or "mean", the mean of the outputs over time.
+        pool: "last", each direction's last state; "mean", the mean of the outputs over time; or "all", the outputs of
+            all T steps side by side, T times as wide (zeros where a sequence is padded).
         vocabulary: how many tokens there are; 0: the inputs are no tokens.
 
     Raises:
@@ -279,7 +280,7 @@ class RecurrentEncoder(nn.Module):
         depth: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        pool: Literal["last", "mean"] = "last",
+        pool: Literal["last", "mean", "all"] = "last",
         vocabulary: int = 0,
     ) -> None:
         super().__init__()
@@ -293,7 +294,8 @@ class RecurrentEncoder(nn.Module):
         self.embed = nn.Embedding(vocabulary, hidden_features) if tokens else nn.Identity()
         self.layers = Recurrent(width, hidden_features, self.cell, depth, bidirectional, dropout)
         self.pool = pool
-        self.out_features = self.layers.out_features
+        steps = in_shape[-2] if len(in_shape) > 1 else in_shape[0]
+        self.out_features = self.layers.out_features * (steps if pool == "all" else 1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B, *in_shape] to [B, out_features]; mask: bool [B, T], False where a sequence is padded."""
@@ -304,10 +306,11 @@ class RecurrentEncoder(nn.Module):
         if self.pool == "last":
             h = state[0] if isinstance(state, tuple) else state
             return h[-len(self.layers.directions) :].transpose(0, 1).flatten(1)
-        if mask is None:
-            return outputs.mean(1)
-        real = mask.unsqueeze(-1)
-        return torch.where(real, outputs, 0.0).sum(1) / real.sum(1).clamp(min=1)
+        if mask is not None:
+            outputs = torch.where(mask.unsqueeze(-1), outputs, 0.0)
+        if self.pool == "all":
+            return outputs.flatten(1)
+        return outputs.mean(1) if mask is None else outputs.sum(1) / mask.unsqueeze(-1).sum(1).clamp(min=1)
 
 
 def _encoder_doc(summary: str) -> str:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from nets import lora
 from nets.schedules import linear, warmup
 from nets.transfer import freeze, layers, unfreeze, unfreeze_top
 from supervised import finetune_rows, measures
-from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig
+from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig, PretrainedConfig
 from supervised.finetune_models import find
 from supervised.finetune_nets import build, tokenizer
 from supervised.finetune_rows import Split
@@ -83,7 +83,7 @@ def rated(net: nn.Module, config: FinetuneConfig) -> list[dict[str, Any]]:
 class Finetune(Learner):
     """One pretrained network; K = 1."""
 
-    Config = FinetuneConfig
+    Config: ClassVar[type[PretrainedConfig]] = FinetuneConfig
     unit = "rows"
     score = Score("test_accuracy", "max", worst=0.0, select="val_accuracy")
     foreign = True
@@ -106,7 +106,7 @@ class Finetune(Learner):
         config: FinetuneConfig = lanes.config
         source, self.task = find(config.model), config.task
         self.tokenizer = None if self.task == "images" else tokenizer(source)
-        self.rows, self.classes = _rows(config, self.tokenizer)
+        self.rows, self.classes = self.read(config)
         self.texts = [text for text, _ in data.pairs(config.data)["test"]] if self.task == "texts" else []
         seed = derive_seed(self.seed, "finetune/init")
         pretrained = config.way not in RANDOM
@@ -212,6 +212,20 @@ class Finetune(Learner):
 
     # Parts
 
+    def read(self, config: Any) -> tuple[dict[str, Split], tuple[str, ...]]:
+        """The splits as the network takes them, and the names of the classes."""
+        most = {"train": config.train_rows, "validation": config.held_rows, "test": config.held_rows}
+        limits = {split: rows or 2**40 for split, rows in most.items()}
+        if self.task == "language":
+            return finetune_rows.language(config.data, self.tokenizer, config.length, limits), ()
+        if self.task == "images":
+            splits, classes = finetune_rows.images(config.data, config.train_rows)
+        elif self.task == "texts":
+            splits, classes = finetune_rows.texts(config.data, self.tokenizer, config.length)
+        else:
+            splits, classes = finetune_rows.pairs(config.data, self.tokenizer, config.length), ()
+        return {s: Split(rows.x[: limits[s]], rows.y[: limits[s]]) for s, rows in splits.items()}, classes
+
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.net.named_parameters() if p.requires_grad}
 
@@ -292,16 +306,3 @@ def _train(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
             module.eval()
-
-
-def _rows(config: FinetuneConfig, tokens: Any) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The splits as the network takes them, and the names of the classes."""
-    most = {"train": config.train_rows, "validation": config.held_rows, "test": config.held_rows}
-    limits = {split: rows or 2**40 for split, rows in most.items()}
-    if config.task == "language":
-        return finetune_rows.language(config.data, tokens, config.length, limits), ()
-    if config.task == "texts":
-        splits, classes = finetune_rows.texts(config.data, tokens, config.length)
-    else:
-        splits, classes = finetune_rows.images(config.data, config.train_rows)
-    return {s: Split(rows.x[: limits[s]], rows.y[: limits[s]]) for s, rows in splits.items()}, classes

@@ -1,4 +1,4 @@
-"""What `learner: finetune` is told: the model, the data, what of the network is trained and how fast."""
+"""What learners with a pretrained network are told: the model, the data, what is trained and how fast."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from harness import data
 from harness.data import check_few
 from harness.spec import LearnerConfig
-from supervised.finetune_models import GET, find
+from supervised.finetune_models import GET, Source, find
 
-__all__ = ["FROZEN", "RANDOM", "FinetuneConfig"]
+__all__ = ["FROZEN", "RANDOM", "FinetuneConfig", "PretrainedConfig"]
 
 TASKS = {"pairs": "texts", "tokens": "language", "images": "images"}  # by the kind of data
 FROZEN = ("head", "random")  # the trunk is never trained
@@ -27,8 +27,8 @@ READERS = {  # packages by the kind of a model's source
 Way = Literal["full", "head", "layerwise", "gradual", "lora", "scratch", "random"]
 
 
-class FinetuneConfig(LearnerConfig):
-    """A pretrained network on a new task."""
+class PretrainedConfig(LearnerConfig):
+    """A pretrained network, and how it is trained further."""
 
     model: str = Field(
         "minilm",
@@ -39,7 +39,6 @@ class FinetuneConfig(LearnerConfig):
         default_factory=lambda given: find(given["model"]).sha256 if "model" in given else "",
         description="sha256 of the model's weights; filled in, and refused where the files are others",
     )
-    data: str = Field("drug-reviews", description="data set: texts with classes, text, or images")
     way: Way = Field("full", description="what is trained: see the learner's heading")
     updates: int = Field(96, ge=1, description="steps of the optimiser")
     batch: int = Field(16, ge=1, description="rows of one update")
@@ -60,16 +59,10 @@ class FinetuneConfig(LearnerConfig):
     alpha: float = Field(16.0, gt=0, description="lora: strength of the adapters; it is divided by the rank")
     adapt: tuple[str, ...] = Field(("trunk",), description="lora: layers with adapters, by path or wildcard")
     length: int = Field(64, ge=2, description="tokens of one row; longer texts are cut")
-    side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
     train_rows: int = Field(
         0, ge=0, description="training rows that are used, the first ones (images: of each class alike); 0 uses all"
     )
     held_rows: int = Field(0, ge=0, description="validation and test rows that are used of each; 0 uses all")
-
-    @property
-    def task(self) -> str:
-        """What the data asks for: "texts", "language" or "images"."""
-        return TASKS[data.card(self.data).kind]
 
     @property
     def budget(self) -> int:
@@ -77,14 +70,40 @@ class FinetuneConfig(LearnerConfig):
         return self.updates * self.batch
 
     @property
-    def data_sets(self) -> tuple[str, ...]:
-        """The data set."""
-        return (self.data,)
-
-    @property
     def seconds_per_progress(self) -> float:
         """Measured for MiniLM, rows of 64 tokens, all weights; in proportion for others."""
         return 1e-3 * self.length if self.way not in FROZEN else 1e-3
+
+    def source(self) -> Source:
+        """Where the model lies.
+
+        Raises:
+            ValueError: its weights are others, or what reads it is not installed.
+        """
+        source = find(self.model)
+        if self.weights != source.sha256:
+            raise ValueError(f"weights: {source.path} has sha256 {source.sha256}; leave the field out to take these")
+        missing = [package for package in READERS[source.kind] if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ValueError(f"model: to read it, {' and '.join(missing)} must be installed; {GET}")
+        return source
+
+
+class FinetuneConfig(PretrainedConfig):
+    """A pretrained network on a new task."""
+
+    data: str = Field("drug-reviews", description="data set: texts with classes, text, or images")
+    side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
+
+    @property
+    def task(self) -> str:
+        """What the data asks for: "texts", "language" or "images"."""
+        return TASKS[data.card(self.data).kind]
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The data set."""
+        return (self.data,)
 
     @model_validator(mode="after")
     def _suits(self) -> FinetuneConfig:
@@ -93,16 +112,11 @@ class FinetuneConfig(LearnerConfig):
             raise ValueError(f"data: '{self.data}' is neither text, nor texts with classes, nor images")
         if self.task != "language":
             check_few(card, self.train_rows)
-        source = find(self.model)
-        if self.weights != source.sha256:
-            raise ValueError(f"weights: {source.path} has sha256 {source.sha256}; leave the field out to take these")
+        source = self.source()
         if (source.kind == "efficientnet") != (self.task == "images") and source.kind != "folder":
             raise ValueError(f"model: '{self.model}' does not read the {card.kind} of '{self.data}'")
         if self.task == "language" and self.way in FROZEN:
             raise ValueError(f"way: a language model keeps its head, '{self.way}' would train nothing; try lora")
         if source.kind == "efficientnet" and self.way == "lora":
             raise ValueError("way: EfficientNet pads inside its own kind of convolution, which lora cannot adapt")
-        missing = [package for package in READERS[source.kind] if importlib.util.find_spec(package) is None]
-        if missing:
-            raise ValueError(f"model: to read it, {' and '.join(missing)} must be installed; {GET}")
         return self

@@ -24,6 +24,7 @@ from supervised.finetune_models import Source
 __all__ = ["ENDED", "Images", "Language", "Texts", "build", "tokenizer"]
 
 ENDED = -1  # a token after the end of a text
+TEMPERATURE = 0.05  # of cosines that become probabilities
 IMAGENET = {"efficientnet": (0.498, 0.502)}  # mean and deviation of pixels in [0, 1]; others: 0.5 and 0.5
 
 
@@ -37,24 +38,62 @@ class Texts(nn.Module):
 
     def __init__(self, trunk: nn.Module, classes: int) -> None:
         super().__init__()
-        config: Any = trunk.config
-        if hasattr(trunk, "pooler"):
-            trunk.pooler = None  # type: ignore[assignment]  # BERT's, of the first token: not used
-        self.trunk = trunk
-        self.head = nn.Linear(config.hidden_size, classes)
+        self.trunk = _unpooled(trunk)
+        self.head = nn.Linear(_width(trunk), classes)
 
     def features(self, tokens: Tensor) -> Tensor:
-        """int64 [B, T], ENDED after a text's end, to [B, D]; columns in which all have ended are not computed."""
-        there = tokens != ENDED
-        length = int(there.sum(1).max())
-        tokens, there = tokens[:, :length], there[:, :length]
-        found = self.trunk(input_ids=tokens.clamp(min=0), attention_mask=there.long()).last_hidden_state
-        weights = there.unsqueeze(-1).to(found.dtype)
-        return (found * weights).sum(1) / weights.sum(1)
+        """int64 [B, T], ENDED after a text's end, to [B, D]."""
+        return mean_over_tokens(self.trunk, tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 [B, T] to [B, C]."""
         return self.head(self.features(tokens))
+
+
+class Retrieval(nn.Module):
+    """Pairs of a question and a passage to how much every question of a batch asks for every passage of it.
+
+    A text is the mean of the last layer's features over its tokens, through a linear layer that begins as the identity,
+    at length 1; a logit is the cosine of two, over TEMPERATURE (Reimers & Gurevych 2019; Henderson et al. 2017).
+
+    Args:
+        trunk: a model of Hugging Face without head.
+    """
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = _unpooled(trunk)
+        self.head = Matching(_width(trunk))
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """int64 [B, n, T], the n texts that belong together, ENDED after each one's end, to [B, n, D]."""
+        return torch.stack([mean_over_tokens(self.trunk, part) for part in tokens.unbind(1)], 1)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """int64 [B, 2, T] to [B, B]: rows are questions, columns passages."""
+        return self.head(self.features(pairs))
+
+
+class Matching(nn.Module):
+    """Cosines of questions and passages, over TEMPERATURE.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.project.weight)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """[..., D] to the same shape, of length 1."""
+        return functional.normalize(self.project(features), dim=-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, 2, D] to [B, B]: rows are questions, columns passages."""
+        questions, passages = self.embed(features).unbind(1)
+        return questions @ passages.T / TEMPERATURE
 
 
 class Language(nn.Module):
@@ -111,13 +150,41 @@ class Images(nn.Module):
         return self.head(self.features(images))
 
 
+def mean_over_tokens(trunk: nn.Module, tokens: Tensor) -> Tensor:
+    """The mean of a trunk's last layer over a text's tokens.
+
+    Args:
+        trunk: a model of Hugging Face without head.
+        tokens: int64 [B, T], ENDED after a text's end; columns in which all have ended are not computed.
+
+    Returns:
+        [B, D].
+    """
+    there = tokens != ENDED
+    length = int(there.sum(1).max())
+    tokens, there = tokens[:, :length], there[:, :length]
+    found = trunk(input_ids=tokens.clamp(min=0), attention_mask=there.long()).last_hidden_state
+    weights = there.unsqueeze(-1).to(found.dtype)
+    return (found * weights).sum(1) / weights.sum(1)
+
+
+def _unpooled(trunk: nn.Module) -> nn.Module:
+    if hasattr(trunk, "pooler"):
+        trunk.pooler = None  # type: ignore[assignment]  # BERT's, of the first token: not used
+    return trunk
+
+
+def _width(trunk: Any) -> int:
+    return trunk.config.hidden_size
+
+
 def build(source: Source, task: str, classes: int, side: int, pretrained: bool, seed: int) -> nn.Module:
     """A network with the source's weights, or with random ones of the same shapes; its new parts follow the seed.
 
     Args:
         source: of `finetune_models.find`.
-        task: "texts", "language" or "images".
-        classes: of the new head; a language model has none.
+        task: "texts", "language", "images" or "retrieval".
+        classes: of the new head; a language model and retrieval have none.
         side: of images, in pixels.
         pretrained: whether the source's weights are taken.
         seed: of everything that is random.
@@ -133,6 +200,8 @@ def build(source: Source, task: str, classes: int, side: int, pretrained: bool, 
         torch.manual_seed(seed)  # the same head, whatever the trunk drew
         if task == "texts":
             return Texts(trunk, classes).float()
+        if task == "retrieval":
+            return Retrieval(trunk).float()
         return Images(trunk, classes, side, *IMAGENET.get(source.kind, (0.5, 0.5))).float()
 
 

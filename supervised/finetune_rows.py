@@ -5,7 +5,7 @@ Legend: N rows, T tokens of a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from harness import data
 from supervised.finetune_nets import ENDED
 
-__all__ = ["Split", "images", "language", "texts"]
+__all__ = ["Split", "images", "language", "pairs", "texts"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Split:
     """Rows and what is to be said of them.
 
     Attributes:
-        x: what the network takes: tokens int64 [N, T] or images [N, ...].
+        x: what the network takes: tokens int64 [N, T], of pairs [N, 2, T], or images [N, ...].
         y: classes int64 [N], or for language the next tokens int64 [N, T].
         characters: that the tokens y spell; 0 where y are classes.
     """
@@ -39,16 +39,31 @@ def texts(name: str, tokenizer: Any, length: int) -> tuple[dict[str, Split], tup
 
     Classes are in alphabetical order of their names.
     """
-    pairs = data.pairs(name)
-    classes = tuple(sorted({label for _, label in pairs["train"]}))
+    loaded = data.pairs(name)
+    classes = tuple(sorted({label for _, label in loaded["train"]}))
     splits = {}
-    for split, rows in pairs.items():
-        found = tokenizer([text for text, _ in rows], truncation=True, max_length=length)["input_ids"]
-        x = torch.full((len(found), max(map(len, found))), ENDED)
-        for row, tokens in zip(x, found, strict=True):
-            row[: len(tokens)] = torch.tensor(tokens)
+    for split, rows in loaded.items():
+        x = padded([text for text, _ in rows], tokenizer, length)
         splits[split] = Split(x, torch.tensor([classes.index(label) for _, label in rows]))
     return splits, classes
+
+
+def pairs(name: str, tokenizer: Any, length: int) -> dict[str, Split]:
+    """Pairs of texts as tokens [N, 2, T], each text cut after `length` tokens; y numbers the pairs of a split."""
+    splits = {}
+    for split, rows in data.pairs(name).items():
+        x = padded([text for pair in rows for text in pair], tokenizer, length)
+        splits[split] = Split(x.unflatten(0, (-1, 2)), torch.arange(len(rows)))
+    return splits
+
+
+def padded(texts: Sequence[str], tokenizer: Any, length: int) -> Tensor:
+    """Texts as tokens, int64 [N, T], ENDED after each one's end; cut after `length` tokens."""
+    found = tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
+    x = torch.full((len(found), max(map(len, found))), ENDED)
+    for row, tokens in zip(x, found, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens)
+    return x
 
 
 def language(name: str, tokenizer: Any, length: int, rows: Mapping[str, int]) -> dict[str, Split]:

@@ -103,6 +103,9 @@ class LanguageModelConfig(TrainingConfig):
     )
     updates: int = Field(2000, ge=0, description="updates to train for, instead of `epochs`; 0 counts epochs")
     batch: int = Field(12, ge=1, description="windows of one update")
+    optimiser: Literal["adamw", "adamw-fused", "adam", "sgd", "nesterov", "rmsprop"] = Field(
+        "adamw-fused", description="the optimiser; adamw-fused: adamw to rounding, faster for large networks"
+    )
     lr: PerLaneFloat = Field(2e-3, ge=0, description="highest learning rate")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the budget in which the learning rate rises from 0")
     weight_decay: PerLaneFloat = Field(0.1, ge=0, description="weight decay: decoupled for adamw, else L2 as in torch")

@@ -1,7 +1,7 @@
 """Measures of texts beside the true ones, of whole corpora: BLEU, chrF, edit distance; and baselines to beat.
 
 Papers: Papineni et al. 2002 (BLEU); Chen & Cherry 2014 (its smoothing); Popovic 2015 (chrF); Levenshtein 1966; Dice
-1945.
+1945; Salton & Buckley 1988 (tf-idf).
 BLEU and chrF have sacreBLEU's defaults (Post 2018) and equal it to rounding, but for one thing: BLEU takes tokens, so
 that the caller says what a word is.
 
@@ -14,7 +14,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["bleu", "chrf", "dictionary", "edit_distance", "error_rate", "exact", "looked_up"]
+import numpy as np
+
+__all__ = ["bleu", "chrf", "dictionary", "edit_distance", "error_rate", "exact", "found_at", "looked_up", "tf_idf"]
 
 Tokens = Sequence[str]
 
@@ -135,3 +137,42 @@ def dictionary(sources: Sequence[Tokens], targets: Sequence[Tokens]) -> dict[str
 def looked_up(source: Tokens, known: dict[str, str]) -> list[str]:
     """A text token by token; what the dictionary does not know is copied."""
     return [known.get(token, token) for token in source]
+
+
+def tf_idf(questions: Sequence[Tokens], passages: Sequence[Tokens]) -> np.ndarray:
+    """How near every question is to every passage by the words they share: cosines of tf-idf vectors.
+
+    A word counts as often as it occurs, times 1 + log((1 + N) / (1 + passages that have it)), as in scikit-learn;
+    words that no passage has count nothing.
+
+    Args:
+        questions: tokens of each of Q.
+        passages: tokens of each of N.
+
+    Returns:
+        [Q, N], in [0, 1]; 0 where there is no common word.
+    """
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(word for tokens in passages for word in tokens))}
+
+    def counts(texts: Sequence[Tokens]) -> np.ndarray:
+        found = np.zeros((len(texts), len(vocabulary)))
+        for row, tokens in zip(found, texts, strict=True):
+            np.add.at(row, [vocabulary[word] for word in tokens if word in vocabulary], 1)
+        return found
+
+    words = counts(passages)
+    rarity = 1 + np.log((1 + len(passages)) / (1 + (words > 0).sum(0)))
+    asked, there = counts(questions) * rarity, words * rarity
+    lengths = np.linalg.norm(asked, axis=1)[:, None] * np.linalg.norm(there, axis=1)
+    return asked @ there.T / np.maximum(lengths, np.finfo(float).tiny)
+
+
+def found_at(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The rank of the right passage of each question, from 1; of equal scores it has the last one's.
+
+    Args:
+        scores: of each passage, [Q, N].
+        right: the index of the right one, [Q].
+    """
+    own = np.take_along_axis(scores, right[:, None], 1)
+    return (scores >= own).sum(1)

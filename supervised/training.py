@@ -39,6 +39,7 @@ from supervised.config import TrainingConfig
 __all__ = ["AUGMENTATIONS", "Descent", "Supervised", "as_networks_see", "mean_gradients"]
 
 CONVOLUTIONAL = ("cnn", "resnet", "vit", "lenet", "impala", "nature-cnn", "video-cnn")
+RECURRENT = ("rnn", "lstm", "gru")
 EVALUATED = 1000  # rows at a time
 TRAIN_SHOWN = 2000  # training rows on which train scores are taken, at most
 NOISE = 0.1  # standard deviation
@@ -192,9 +193,11 @@ class Supervised(Learner):
     @classmethod
     def work(cls, config: TrainingConfig, lanes: int) -> Work:
         """What a cohort costs, for choosing how it is executed."""
-        large = math.prod(config.row_shape) > 256 and config.net.kind in CONVOLUTIONAL
+        kind, shape = config.net.kind, config.row_shape
+        large = math.prod(shape) > 256 and kind in CONVOLUTIONAL
+        steps = shape[-2 if len(shape) > 1 else 0] if kind in RECURRENT else 0  # of a scan, which is compiled unrolled
         seconds = config.seconds_per_progress * config.budget * lanes
-        return Work(seconds, compile_seconds=30.0, speedup=2.0, loop_on_cpu=large)
+        return Work(seconds, compile_seconds=30.0 + 0.8 * steps**2, speedup=2.0, loop_on_cpu=large)
 
     # What a learner is about
 

@@ -1,4 +1,5 @@
-"""Pairs of texts: GNOME's manual in English and French, words and their sounds, drug reviews and their sentiment.
+"""Pairs of texts: GNOME's manual in English and French, its titles and what stands under them, words and their sounds,
+drug reviews and their sentiment.
 
 Sources: the GNOME documentation project; CMUdict (Carnegie Mellon University); Graesser et al. 2018 (reviews of
 drugs.com). Splits follow from the sha256 of the source text, so that equal sources are in one split.
@@ -12,7 +13,9 @@ import io
 import re
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from harness.data.cards import Card, DataError, DataSet, hashed_order
@@ -20,6 +23,7 @@ from harness.data.files import FOLDER, debian_folders, own_folders, packaged
 
 __all__ = ["SETS"]
 
+SHORTEST = 15  # words of a passage
 Pair = tuple[str, str]
 Splits = dict[str, list[Pair]]
 
@@ -34,6 +38,13 @@ GNOME = Card(
     rows={"train": 1670, "validation": 200, "test": 200},
     get="make data (Debian 12's package gnome-user-docs 43.0-2), or unpack that package in the folder that "
     f"{FOLDER} names",
+)
+HELP = replace(
+    GNOME,
+    name="gnome-help",
+    source="GNOME's desktop manual 43, English: titles and the text under each; splits by page",
+    sha256="983fa443e543cb342effd7eab990d63c6d75637c6803cc236e814a436b973fec",
+    rows={"train": 267, "validation": 39, "test": 77},
 )
 CMUDICT = Card(
     name="cmudict",
@@ -74,6 +85,11 @@ def hashed(pairs: Iterable[Pair], held_out: int) -> Splits:
 # GNOME
 
 
+def english_paths() -> list[Path]:
+    """All English pages."""
+    return [path for path in page_paths() if path.parts[-3] == "C"]
+
+
 def page_paths() -> list[Path]:
     """All English pages, then all French ones."""
     manual = "usr/share/help"
@@ -102,6 +118,50 @@ def translations() -> Splits:
             if [tag for tag, _ in ours] == [tag for tag, _ in theirs]:
                 pairs += [(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True) if a and b and a != b]
     return hashed(pairs, held_out=200)
+
+
+def sections(element: ElementTree.Element) -> Iterator[Pair]:
+    """The titles of a page or section and of the sections in it, each with its own paragraphs as one text."""
+    title, paragraphs, below = "", [], []
+    waiting = list(element)
+    while waiting:
+        child = waiting.pop(0)
+        tag = child.tag.rpartition("}")[2] if isinstance(child.tag, str) else "comment"
+        text = " ".join("".join(child.itertext()).split())
+        if tag == "section":
+            below.append(child)
+        elif tag == "title" and not title:
+            title = text
+        elif tag == "p":
+            paragraphs.append(text)
+        elif tag not in ("info", "comment"):
+            waiting = [*child, *waiting]
+    yield title, " ".join(filter(None, paragraphs))
+    for section in below:
+        yield from sections(section)
+
+
+def questions() -> Splits:
+    """Titles that stand once in the manual and have at least SHORTEST words under them; splits by page.
+
+    Pages in the order of the hashes of their names: those with about a tenth of the pairs validate, the next fifth are
+    the test, so that no passage of a page that is asked about has been trained on.
+    """
+    pages = {path.name: list(sections(ElementTree.parse(path).getroot())) for path in english_paths()}
+    seen = Counter(title for page in pages.values() for title, _ in page)
+    kept = {
+        name: [(title, text) for title, text in page if seen[title] == 1 and title and len(text.split()) >= SHORTEST]
+        for name, page in pages.items()
+    }
+    names = list(kept)
+    ordered = [kept[names[i]] for i in hashed_order([name.encode() for name in names])]
+    total, cuts, found = sum(map(len, ordered)), {"validation": 0.1, "test": 0.3, "train": 1.0}, 0
+    splits: Splits = {"train": [], "validation": [], "test": []}
+    for page in ordered:
+        split = next(name for name, share in cuts.items() if found < share * total)
+        splits[split] += page
+        found += len(page)
+    return splits
 
 
 # CMUdict
@@ -149,6 +209,7 @@ def reviews() -> Splits:
 
 SETS = {
     "gnome-en-fr": DataSet(GNOME, texts=translations, paths=page_paths),
+    "gnome-help": DataSet(HELP, texts=questions, paths=english_paths),
     "cmudict": DataSet(CMUDICT, texts=pronunciations, paths=dictionary_path),
     "drug-reviews": DataSet(REVIEWS, texts=reviews, paths=review_path),
 }

@@ -23,6 +23,7 @@ from tests.harness.test_data import here
         ("cmudict", "f99144ee bfed4fc1 68ca17fe"),
         ("drug-reviews", "5e920759 cbed63f5 661177b6"),
         ("gnome-en-fr", "ab12f845 505fb08c 727d0889"),
+        ("gnome-help", "35a023a8 451119eb b1cab891"),
         ("stories-1", "837504cc 26c69943 3596876b"),
         ("stories-2", "74d21a13 f36ff6d5 d2d2f4d1"),
     ],
@@ -58,6 +59,23 @@ def test_a_page_of_another_shape_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("SEEDBED_DATA", str(tmp_path))
     monkeypatch.setattr(bilingual, "hashed", lambda pairs, held_out: list(pairs))
     assert bilingual.translations() == [("C", "fr"), ("one two three", "un deux trois")]
+
+
+def test_a_title_asks_for_its_own_paragraphs_and_pages_stay_whole(tmp_path, monkeypatch):
+    def page(name: str, body: str) -> None:
+        path = tmp_path / name
+        path.write_text(f"<page><info><desc>not this</desc></info>{body}</page>", encoding="utf-8")
+
+    long = " ".join(["word"] * 14)
+    page("a.page", f"<title>A</title><p>one</p><steps><item><p>{long}</p></item></steps>"
+         f"<section><title>B  b</title><p>two {long}</p><!-- no --></section>")  # fmt: skip
+    page("b.page", f"<title>C</title><p>short</p><section><title>D</title><p>x {long}</p></section>")
+    page("c.page", f"<title>D</title><p>twice {long}</p>")
+    monkeypatch.setattr(bilingual, "english_paths", lambda: sorted(tmp_path.glob("*.page")))
+    splits = bilingual.questions()
+    pairs = [pair for split in splits.values() for pair in split]
+    assert pairs == [("A", f"one {long}"), ("B b", f"two {long}")]
+    assert sum(map(bool, splits.values())) == 1  # both are of one page
 
 
 def test_words_have_their_sounds():

@@ -1,5 +1,6 @@
 """Functional optimisers equal torch's, in float64."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -97,6 +98,7 @@ TORCH = {
     "centered-rmsprop": partial(torch.optim.RMSprop, centered=True),
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "adamw-fused": torch.optim.AdamW,
 }
 CASES = [
     ("sgd", {}),
@@ -108,6 +110,8 @@ CASES = [
     ("adam", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-5, "weight_decay": 0.1}),
     ("adamw", {}),
     ("adamw", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-5, "weight_decay": 0.1}),
+    ("adamw-fused", {}),
+    ("adamw-fused", {"beta1": 0.8, "beta2": 0.99, "eps": 1e-5, "weight_decay": 0.1}),
 ]
 
 
@@ -153,6 +157,15 @@ def test_every_coefficient_may_differ_between_lanes(grads, name):
         alone = run(name, grads, **{key: float(value[k]) for key, value in lanes.items()})
         assert_equal({n: p[k] for n, p in params.items()}, alone)
     assert all(torch.equal(params[n][0], stacked[n][0]) for n in SHAPES)  # its learning rate is 0
+
+
+def test_the_fused_step_changes_none_of_its_arguments(grads):
+    params, state = start(), optim.adam_init(start())
+    params, state = optim.adam_fused(params, grads[0], state, 0.01, weight_decay=0.1)
+    before = copy.deepcopy((params, grads[1], state))
+    optim.adam_fused(params, grads[1], state, 0.01, weight_decay=0.1)
+    torch.testing.assert_close((params, grads[1], state), before, rtol=0, atol=0)
+    assert state["count"] == 1
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)

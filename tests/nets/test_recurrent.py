@@ -201,3 +201,16 @@ def test_a_padded_sequence_is_encoded_as_the_short_one(pool):
     mask = (torch.arange(T) < 4).expand(B, T)
     _close([net(x, mask)], [net(x[:, :4])], 1e-6)
     assert net(x, torch.zeros_like(mask)).isfinite().all()
+
+
+def test_all_outputs_stand_side_by_side_and_padding_is_zero():
+    config = {"kind": "gru", "hidden_features": H, "bidirectional": True, "pool": "all"}
+    net, x = build(config, (T, F)), torch.randn(B, T, F)
+    outputs, _ = net.layers(x)
+    assert net.out_features == 2 * H * T
+    assert torch.equal(net(x), outputs.flatten(1))
+    padded = net(x, (torch.arange(T) < 4).expand(B, T)).unflatten(1, (T, -1))
+    _close([padded[:, :4]], [net.layers(x[:, :4])[0]], 1e-6)
+    assert not padded[:, 4:].any()
+    assert build({"kind": "rnn", "pool": "all"}, (2, 5, 3)).out_features == 5 * 64
+    assert build({"kind": "rnn", "pool": "all", "vocabulary": 9}, (5,)).out_features == 5 * 64

@@ -38,6 +38,7 @@ def test_its_experiments_are_sound(tmp_path: Path) -> None:
         except ValueError as error:
             pytest.skip(f"{model}: {error}")
     pytest.importorskip("transformers", reason="needs the extra `pretrained`: make models")
-    (tmp_path / "e.yaml").write_text(re.findall(r"^```yaml\n(.*?)^```$", PAGE, flags=re.S | re.M)[0])
-    for file in (tmp_path / "e.yaml", *EVIDENCE):
+    for i, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", PAGE, flags=re.S | re.M)):
+        (tmp_path / f"{i}.yaml").write_text(text)
+    for file in (*sorted(tmp_path.glob("*.yaml")), *EVIDENCE):
         assert load_experiment(file).trials

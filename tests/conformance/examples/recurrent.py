@@ -24,6 +24,7 @@ EXAMPLES = [
     Example({"kind": "rnn", "hidden_features": 4}, (5, 3)),
     Example({"kind": "lstm", "hidden_features": 4, "vocabulary": 7}, (5,), inputs=_tokens),
     Example({"kind": "gru", "hidden_features": 4, "bidirectional": True, "pool": "mean"}, (1, 5, 3)),
+    Example({"kind": "gru", "hidden_features": 3, "bidirectional": True, "pool": "all"}, (5, 1)),
     Example(
         {"kind": "recurrent", "in_features": 3, "hidden_features": 4, "depth": 2, "dropout": 0.2},
         inputs=lambda: (torch.randn(3, 5, 3),),
