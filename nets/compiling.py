@@ -97,8 +97,10 @@ def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable
     if knows_vector_instructions():
         settings["cpp.vec_isa_ok"] = True
         _ask_for_plain_vector_instructions()
+    on_cpu = all(t.device.type == "cpu" for t in flat)
+    settings["cpp_wrapper"] = on_cpu  # calls of kernels and products in C++: a rollout's are many and small
     with torch.no_grad(), tracing(TracingContext(mode)), config.patch(settings):
-        program = compile_fx_inner(graph, fake, is_inference=True)
+        program = compile_fx_inner(graph, fake, is_inference=True, cpp_wrapper=on_cpu)
     if flat and all(t.is_cuda for t in flat):
         return Captured(program, flat), template[0]
     return program, template[0]
