@@ -129,7 +129,7 @@ class PPO(Agent):
         self.hyper = {name: lanes.per_lane(name) for name in HYPER}
         self.envs = make_environments(self._act, lanes, config.n_steps, gamma=self.hyper["gamma"])
         self._targets = each(self._targets_of_one)
-        self._update = each(self._update_of_one, in_dims=(0, 0, 0, 0, 0, 0, None))
+        self._update = lanes.execution.scan(self._update_of_one, in_dims=(0, 0, 0, 0, None))
         self._look = each(self._look_of_one)
         k = len(lanes)
         return {
@@ -151,15 +151,14 @@ class PPO(Agent):
         # update
         left = self.lanes.execution.tensor(np.float64(1 - progress / config.budget))
         logs, seen, learning = [], {}, state["alive"]
-        minibatches = self._minibatches(progress)
-        for i, index in enumerate(minibatches, progress // self.chunk * len(minibatches)):
+        for looked_at, minibatches in self._minibatches(progress):
             before = state["params"]
-            state["params"], state["adam"], learning, log = self._update(
-                before, state["adam"], learning, self.hyper, batch, index, left
+            (state["params"], state["adam"], learning), found = self._update(
+                (before, state["adam"], learning), minibatches, self.hyper, batch, left
             )
-            logs.append(log)
-            if config.layers_every and i % config.layers_every == 0:
-                seen = self._look(before, state["params"], self.hyper, batch, index)
+            logs += found
+            if looked_at:
+                seen = self._look(before, state["params"], self.hyper, batch, minibatches[0])
         # log
         state["progress"] = state["progress"] + self.chunk
         state["return"] = mean_return(rollout, state["return"])
@@ -172,13 +171,24 @@ class PPO(Agent):
         images = len(config.env_spec.obs_shape) == 3 and config.net.kind != "mlp"
         return Work(config.eager_seconds(lanes), compile_seconds=50.0, speedup=5.0, loop_on_cpu=images)
 
-    def _minibatches(self, progress: int) -> list[Tensor]:
-        """Indices [K, B] of every minibatch of every epoch: one permutation a lane and epoch."""
-        config = self.lanes.config
+    def _minibatches(self, progress: int) -> list[tuple[bool, list[Tensor]]]:
+        """Indices [K, B] of every minibatch of every epoch: one permutation a lane and epoch.
+
+        They come as a list; one whose layers are to be looked at stands alone (True).
+        """
+        config, every = self.lanes.config, self.lanes.config.layers_every
         generators = self.lanes.generators("ppo/minibatches", progress)
         orders = [[g.permutation(self.chunk) for _ in range(config.epochs)] for g in generators]
         index = self.lanes.execution.tensor(np.array(orders, dtype=np.int64)).flatten(1)  # [K, epochs * R]
-        return [part.contiguous() for part in index.split(config.minibatches * config.epochs, 1)]
+        parts = [part.contiguous() for part in index.split(config.minibatches * config.epochs, 1)]
+        numbered = enumerate(parts, progress // self.chunk * len(parts))
+        looked_at = [(every > 0 and i % every == 0, part) for i, part in numbered]
+        found: list[tuple[bool, list[Tensor]]] = []
+        for look, part in looked_at:
+            if look or not found or found[-1][0]:
+                found.append((look, []))
+            found[-1][1].append(part)
+        return found
 
     # Functions of one trial
 
@@ -202,10 +212,10 @@ class PPO(Agent):
         return Batch(rows.obs, rows.mask, rows.action, log_prob, value, advantage, advantage + value)
 
     def _update_of_one(
-        self, params: Any, opt: Any, learning: Tensor, hyper: Any, batch: Batch, index: Tensor, left: Tensor
-    ) -> tuple[Any, Any, Tensor, Tensor]:
+        self, learned: tuple[Any, Any, Tensor], index: Tensor, hyper: Any, batch: Batch, left: Tensor
+    ) -> tuple[tuple[Any, Any, Tensor], Tensor]:
         """One minibatch [B]: loss, gradient, clipping, Adam; a lane that has ended, or learns no more, stays."""
-        config = self.lanes.config
+        config, (params, opt, learning) = self.lanes.config, learned
         lr = linear(0.0, left, hyper["lr"]) if config.lr_schedule == "linear" else hyper["lr"]
         clip = linear(0.0, left, hyper["clip"]) if config.clip_schedule == "linear" else hyper["clip"]
         minibatch = Batch(*(t[index] for t in batch))
@@ -219,7 +229,7 @@ class PPO(Agent):
         after = adam(params, grads, opt, lr, eps=1e-5)
         params, opt = keep(learning, after, (params, opt))
         log["steps_taken"] = learning.to(lr.dtype)
-        return params, opt, learning, torch.stack([log[name] for name in LOGGED])
+        return (params, opt, learning), torch.stack([log[name] for name in LOGGED])
 
     def _loss(self, output: Any, minibatch: Batch, clip: Tensor, hyper: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """`ppo_loss` of what actor and critic say of a minibatch."""

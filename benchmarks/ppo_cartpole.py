@@ -5,7 +5,8 @@ networks with tanh, clipped value loss. In one process with one thread and an em
   lanes_8, lanes_32   our PPO, compiled; training steps of all lanes together in a second of CPU
   sb3                 stable-baselines3's PPO, one agent
   bmm                 `torch.bmm` of [8, 128, 64] by [8, 64, 64]: what the core can multiply
-Rounds of all four are interleaved; the medians of their rates count. What a rollout needs of products is 229 kFLOP an
+  purejaxrl_8, _32    only with --purejaxrl: PureJaxRL's own code in a process of its own on one core
+Rounds of all are interleaved; the medians of their rates count. What a rollout needs of products is 229 kFLOP an
 environment step, from which the share of the arithmetic limit follows. Compiling is measured by the wall clock, as it
 runs in processes of its own: the first chunk less a usual one. The ratio with compiling in is computed: 32 lanes of
 500,000 steps each at the measured rate, plus compiling, against stable-baselines3 at its rate.
@@ -20,11 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import finish, note, parser
 
-LANES, STEPS = (8, 32), 500_000
+LANES, STEPS, PUREJAXRL_STEPS = (8, 32), 500_000, 16_384
 FLOP = 229e3  # of one environment step: rollout, targets, 4 epochs forward and backward
 HYPER: dict[str, Any] = {"gamma": 0.99, "gae_lambda": 0.95, "ent_coef": 0.01, "vf_coef": 0.5, "max_grad_norm": 0.5}
 PUBLISHED = {"purejaxrl_8": 125_900, "purejaxrl_32": 142_900, "sb3": 4_975}  # steps/s on an idle core of an AMD EPYC
@@ -33,10 +35,12 @@ PUBLISHED = {"purejaxrl_8": 125_900, "purejaxrl_32": 142_900, "sb3": 4_975}  # s
 def main() -> None:
     """Measures in a process of its own, whose compile cache is empty, and prints the ratios."""
     options = parser("ppo_cartpole", __doc__)
+    told = "an interpreter with jax and a clone of PureJaxRL: see purejaxrl.py"
+    options.add_argument("--purejaxrl", nargs=2, metavar=("PYTHON", "CHECKOUT"), help=told)
     options.add_argument("--child", action="store_true", help="internal: the measuring process")
     args = options.parse_args()
     if args.child:
-        finish("ppo_cartpole", *measured(rounds=5 if args.quick else 15), args)
+        finish("ppo_cartpole", *measured(5 if args.quick else 15, args.purejaxrl), args)
         return
     with tempfile.TemporaryDirectory(prefix="seedbed-bench-") as cache:
         env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"}
@@ -44,12 +48,13 @@ def main() -> None:
         sys.exit(subprocess.run(command, env=env, check=False).returncode)
 
 
-def measured(rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+def measured(rounds: int, purejaxrl: list[str] | None) -> tuple[dict[str, float], dict[str, Any]]:
     """(ratios, details)."""
     import torch
 
     torch.set_num_threads(1)
-    sides: dict[str, tuple[Callable[[], None], float]] = {}  # what one round does, and its environment steps
+    # what one round does (it may say how many seconds of CPU it took), and its environment steps
+    sides: dict[str, tuple[Callable[[], float | None], float]] = {}
     compiling: dict[int, float] = {}
     for lanes in LANES:
         action, steps, compiling[lanes] = our_side(lanes)
@@ -57,12 +62,14 @@ def measured(rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
         note(f"{lanes} lanes compiled in {compiling[lanes]:.1f} s")
     sides["sb3"] = sb3_side()
     sides["bmm"] = bmm_side()
+    for lanes in LANES if purejaxrl else ():
+        sides[f"purejaxrl_{lanes}"] = purejaxrl_side(*purejaxrl, lanes)
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds + 1):
         for name, (action, amount) in sides.items():
             began = time.process_time()
-            action()
-            rates[name].append(amount / (time.process_time() - began))
+            seconds = action()
+            rates[name].append(amount / (seconds or time.process_time() - began))
         note(f"round {i}: " + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items()))
     middle = {name: statistics.median(found[1:]) for name, found in rates.items()}  # the first round warms up
     best = max(middle[f"lanes_{lanes}"] for lanes in LANES)
@@ -75,6 +82,8 @@ def measured(rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
         "over_published_purejaxrl": best / max(PUBLISHED["purejaxrl_8"], PUBLISHED["purejaxrl_32"]),
         "share_of_arithmetic_limit": best * FLOP / middle["bmm"],
     }
+    if purejaxrl:
+        ratios["over_purejaxrl"] = best / max(middle[f"purejaxrl_{lanes}"] for lanes in LANES)
     details = {"rates": middle, "compile_seconds": compiling, "rounds": rounds, "published": PUBLISHED}
     return ratios, details
 
@@ -115,6 +124,19 @@ def sb3_side() -> tuple[Callable[[], None], int]:
     )  # fmt: skip
     steps = 4 * 512
     return lambda: model.learn(steps, reset_num_timesteps=False) and None, steps
+
+
+def purejaxrl_side(python: str, checkout: str, lanes: int) -> tuple[Callable[[], float], int]:
+    """PureJaxRL's PPO, its CPU seconds measured in its own process."""
+    command = [python, str(Path(__file__).with_name("purejaxrl.py")), checkout, str(lanes)]
+    child: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    note(f"PureJaxRL, {lanes} agents: compiled in {float(child.stdout.readline()):.1f} s")
+
+    def train() -> float:
+        print(file=child.stdin, flush=True)
+        return float(child.stdout.readline())
+
+    return train, lanes * PUREJAXRL_STEPS
 
 
 def bmm_side() -> tuple[Callable[[], None], float]:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,31 @@ class Compiled:
         self.programs: dict[tuple, tuple[Callable, Tree]] = {}
 
     def __call__(self, *args: Any) -> Any:
-        flat: list[Tensor] = []
-        _flatten(args, flat)
-        # the generated code assumes the memory layout it was compiled for
-        flat = [t if t.is_contiguous() else t.contiguous() for t in flat]
+        flat = _leaves(args)
+        program, template = self._program(args, flat)
+        return _unflatten(template, iter(program(flat)))
+
+    def scan(self, carry: Tree, xs: Iterable[Tree], *rest: Any) -> tuple[Tree, list[Tree]]:
+        """(last carry, all y) of `carry, y = self(carry, x, *rest)` for every x; trees are taken apart once."""
+        kept, shared, shapes, ys = _leaves(carry), _leaves(rest), None, []
+        for x in xs:
+            leaves = _leaves(x)
+            flat = kept + leaves + shared
+            if shapes != [t.shape for t in leaves]:
+                shapes = [t.shape for t in leaves]
+                program, template = self._program((carry, x, *rest), flat)
+            found = program(flat)
+            kept = [t if t.is_contiguous() else t.contiguous() for t in found[: len(kept)]]
+            ys.append(_unflatten(template[1], iter(found[len(kept) :])))
+        return _unflatten(carry, iter(kept)), ys
+
+    def _program(self, args: Any, flat: list[Tensor]) -> tuple[Callable, Tree]:
+        """The program for arguments of these shapes, and the structure of its result."""
         key = tuple((t.shape, t.dtype) for t in flat)
         found = self.programs.get(key)
         if found is None:
             found = self.programs[key] = _compile(self.batched, args, flat)
-        program, template = found
-        return _unflatten(template, iter(program(flat)))
+        return found
 
 
 def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable, Tree]:
@@ -82,8 +97,10 @@ def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable
     if knows_vector_instructions():
         settings["cpp.vec_isa_ok"] = True
         _ask_for_plain_vector_instructions()
+    on_cpu = all(t.device.type == "cpu" for t in flat)
+    settings["cpp_wrapper"] = on_cpu  # calls of kernels and products in C++: a rollout's are many and small
     with torch.no_grad(), tracing(TracingContext(mode)), config.patch(settings):
-        program = compile_fx_inner(graph, fake, is_inference=True)
+        program = compile_fx_inner(graph, fake, is_inference=True, cpp_wrapper=on_cpu)
     if flat and all(t.is_cuda for t in flat):
         return Captured(program, flat), template[0]
     return program, template[0]
@@ -123,6 +140,13 @@ class Captured:
             kept.copy_(given)
         self.graph.replay()
         return [t.clone() for t in self.outputs]
+
+
+def _leaves(tree: Tree) -> list[Tensor]:
+    """The tensors of a tree, with the memory layout that generated code assumes."""
+    flat: list[Tensor] = []
+    _flatten(tree, flat)
+    return [t if t.is_contiguous() else t.contiguous() for t in flat]
 
 
 def _flatten(tree: Tree, out: list[Tensor]) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -138,6 +139,21 @@ class Execution:
             return Compiled(batched)
         return batched
 
+    def scan(self, function: Callable, in_dims: int | tuple[int | None, ...] = 0) -> Callable:
+        """As `each`, for a function that is applied again and again to its own result.
+
+        Compiled lanes then pay once for taking their trees of tensors apart, not at every call.
+
+        Args:
+            function: (carry, x, ...) to (carry, y), carry a tree of the same names, shapes and types before and after.
+            in_dims: as of `each`.
+
+        Returns:
+            A function (carry, [x, ...], ...) to (the last carry, [y, ...]).
+        """
+        step = self.each(function, in_dims)
+        return step.scan if isinstance(step, Compiled) else partial(_scanned, step)
+
 
 def call(
     net: nn.Module,
@@ -214,6 +230,14 @@ def module_of(build: Callable[[], nn.Module], params: Tree, buffers: Tree, lane:
         net = build()
     net.load_state_dict(weights)
     return net
+
+
+def _scanned(step: Callable, carry: Tree, xs: Iterable[Tree], *rest: Any) -> tuple[Tree, list[Tree]]:
+    ys = []
+    for x in xs:
+        carry, y = step(carry, x, *rest)
+        ys.append(y)
+    return carry, ys
 
 
 def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]) -> Callable:

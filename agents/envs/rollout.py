@@ -83,7 +83,7 @@ class TensorEnvironments:
         self.normalising = Normalising(*config.normalises)
         self.unroll = next(u for u in range(min(UNROLL, n_steps), 0, -1) if n_steps % u == 0)
         self._begin = lanes.execution.each(self._begin_of_one, rare=True)
-        self._steps = lanes.execution.each(self._some_steps)
+        self._steps = lanes.execution.scan(self._some_steps)
         self._evaluated = lanes.execution.each(self._evaluated_step, rare=True)
 
     def start(self) -> dict[str, Any]:
@@ -98,10 +98,8 @@ class TensorEnvironments:
         resets = self.lanes.noise(
             "env/resets", progress, (self.n_steps, self.config.n_envs, *self.env.reset_shape), "uniform"
         )
-        parts = []
-        for drawn in zip(*(n.split(self.unroll, 1) for n in (*noise, resets)), strict=True):
-            state, part = self._steps(params, state, *(d.contiguous() for d in drawn), self.gamma)
-            parts.append(part)
+        drawn = zip(*(n.split(self.unroll, 1) for n in (*noise, resets)), strict=True)
+        state, parts = self._steps(state, drawn, params, self.gamma)
         return state, Rollout(*(torch.cat(tensors, 1) for tensors in zip(*parts, strict=True)))
 
     def evaluate(
@@ -170,10 +168,10 @@ class TensorEnvironments:
         return {"env": env, "obs": obs, "return": zeros, "carry": self._no_carry(noise, 1), "norm": norm}
 
     def _some_steps(
-        self, params: Any, state: Any, actions: Tensor, steps: Tensor, resets: Tensor, gamma: Tensor
+        self, state: Any, noise: tuple[Tensor, Tensor, Tensor], params: Any, gamma: Tensor
     ) -> tuple[Any, Rollout]:
-        """`unroll` steps."""
-        rows = []
+        """`unroll` steps, from noise of actions, steps and resets."""
+        rows, (actions, steps, resets) = [], noise
         for t in range(self.unroll):
             state, row = self._one_step(params, state, actions[t], steps[t], resets[t], gamma)
             rows.append(row)

@@ -237,3 +237,20 @@ def test_log_probabilities_of_continuous_actions_are_those_of_normal_numbers():
     mean, _ = learner.network(state, 0)(batch.obs[0])
     normal = torch.distributions.Normal(mean[:, :1], np.exp(-0.5))
     torch.testing.assert_close(batch.log_prob[0], normal.log_prob(batch.action[0]).sum(-1))
+
+
+@pytest.mark.parametrize("progress", [0, 32])
+def test_minibatches_come_in_order_and_those_looked_at_alone(progress):
+    shape = {"n_envs": 4, "n_steps": 8, "epochs": 2, "batch": 8, "steps": 64}
+
+    def parts(every):
+        learner = PPO()
+        learner.start(Lanes((PPOConfig(**shape, layers_every=every),), (0,)))
+        return learner._minibatches(progress)
+
+    ((looked_at, expected),) = parts(0)
+    assert not looked_at
+    found, first = parts(3), progress // 32 * 8
+    assert torch.equal(torch.stack([m for _, part in found for m in part]), torch.stack(expected))
+    assert [look for look, part in found for _ in part] == [i % 3 == 0 for i in range(first, first + 8)]
+    assert all(len(part) == 1 for look, part in found if look)

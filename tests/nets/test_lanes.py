@@ -130,6 +130,39 @@ def test_a_lanes_end_compiles_nothing_and_a_ninth_shape_works(monkeypatch):
     assert len(compiled) == 9
 
 
+@pytest.mark.parametrize("mode", ["eager", "loop", COMPILED])
+def test_a_scan_is_its_function_called_again_and_again(mode):
+    def step(carry, x, rest):
+        total = carry["total"] + x["x"].mean(0) * rest
+        return {"turned": (carry["turned"] * 0.5 + total.sum()).T, "total": total}, (total.sum(), carry["turned"])
+
+    torch.manual_seed(0)
+    execution, rest = Execution(mode, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+    carry = {name: torch.randn(2, *shape, dtype=torch.float64) for name, shape in (("turned", (3, 3)), ("total", (4,)))}
+    xs = [{"x": torch.randn(2, 4, rows, dtype=torch.float64).mT} for rows in (5, 5, 3, 5)]  # strided, one is shorter
+    found, ys = execution.scan(step)(carry, iter(xs), rest)
+    expected, wanted = carry, []
+    for x in xs:
+        rows = [step({n: t[k] for n, t in expected.items()}, {"x": x["x"][k]}, rest[k]) for k in range(2)]
+        expected = {name: torch.stack([row[0][name] for row in rows]) for name in carry}
+        wanted.append([torch.stack([row[1][i] for row in rows]) for i in range(2)])
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-12)
+    for y, want in zip(ys, wanted, strict=True):
+        torch.testing.assert_close(list(y), want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler on this machine")
+def test_compiled_products_with_a_narrow_result_are_made_transposed(monkeypatch):
+    made = []
+    original = compiling._product
+    monkeypatch.setattr(compiling, "_product", lambda a, b, otherwise: made.append((a, b)) or original(a, b, otherwise))
+    g, x = torch.randn(2, 40, 64, dtype=torch.float64), torch.randn(2, 40, 4, dtype=torch.float64)
+    found = Execution("compiled").each(lambda g, x: g.T @ x)(g, x)
+    assert [(a.shape[1], b.shape[2]) for a, b in made] == [(64, 4), (4, 64)]
+    torch.testing.assert_close(found, g.mT @ x, rtol=0, atol=1e-12)
+
+
 def test_a_network_keeps_nothing_of_a_functional_call():
     net = BatchNorm(3).train()
     params = {name: p.detach() for name, p in net.named_parameters()}
