@@ -1,7 +1,10 @@
 """Our learners beside stable-baselines3's: reads what `seedbed run experiments/evidence/rl-parity.yaml` has trained.
 
-`python -m benchmarks.rl_parity [--root runs] [--json]` trains nothing and may be asked at any time: a line whose trials
-are not all done is open, and says how many are.
+`python -m benchmarks.rl_parity [--root runs] [--keep] [--json]` trains nothing and may be asked at any time: a line
+whose trials are not all done is open, and says how many are. Trials count that the run root has, and those of
+`benchmarks/kept/rl_parity.jsonl`, to which `--keep` adds the root's: so the lines grow over many nights and machines.
+A result belongs to a trial's id, hence to its configuration, seed and learner version: what the file of today would not
+train does not count.
 
 For every algorithm and environment: interquartile means (IQM) over seeds of the last evaluation (`final`) and of the
 mean over all evaluations (`area`, under the learning curve), their difference ours - SB3's with a 95 % percentile
@@ -11,18 +14,23 @@ bootstrap interval (both sides resampled, 20,000 times), and the verdict: the in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.common import finish, note, parser
+from harness.spec import Trial
 from harness.statistics import iqm
 
-__all__ = ["Side", "difference", "line_of"]
+__all__ = ["Result", "Side", "difference", "line_of", "read_kept", "results_of", "sides_of", "write_kept"]
 
+HERE = Path(__file__).parent
+FILE, KEPT = HERE.parent / "experiments" / "evidence" / "rl-parity.yaml", HERE / "kept" / "rl_parity.jsonl"
 MARGIN = 0.05
 REPETITIONS = 20_000
 # beside ours, for the reader: rl-baselines3-zoo's benchmark.md, mean over 150,000 steps of ONE trained agent
@@ -38,6 +46,13 @@ PUBLISHED = {
     ("ppo", "Hopper-v5"): 2410.4,  # v3
     ("ppo", "Walker2d-v5"): 3478.8,  # v3
 }
+
+
+class Result(NamedTuple):
+    """What a trial that has ended came to: score of its last evaluation, and the mean over all of them."""
+
+    final: float
+    area: float
 
 
 @dataclass
@@ -91,21 +106,48 @@ def line_of(ours: Side, theirs: Side, random: float) -> dict[str, Any]:
     return {**line, "verdict": ("met" if passed else "missed") if complete else "open"}
 
 
-def sides_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> dict[tuple[str, str], dict[str, Side]]:
-    """(algorithm, environment) -> {"ours", "sb3"}, from `harness.load(...)`."""
-    found: dict[tuple[str, str], dict[str, Side]] = {}
-    curves = metrics.groupby("trial")["eval/return"] if len(metrics) else {}
-    areas = {trial: float(curve.dropna().mean()) for trial, curve in curves}
-    for identity, row in trials.iterrows():
-        foreign = row["learner"] == "sb3"
-        key = (str(row["config.algo"] if foreign else row["learner"]).lower(), str(row["config.env"]))
-        side = found.setdefault(key, {"ours": Side(), "sb3": Side()})["sb3" if foreign else "ours"]
+def results_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Result]:
+    """Trial id -> its result, for those of `harness.load(...)` that have ended; a diverged one has the worst score."""
+    if trials.empty:
+        return {}
+    ended = trials[trials["state"].isin(("done", "diverged"))]
+    curves = metrics.groupby("trial")["eval/return"]
+    return {
+        str(identity): Result(float(row["score"]), float(curves.get_group(identity).dropna().mean()))
+        for identity, row in ended.iterrows()
+    }
+
+
+def sides_of(planned: Iterable[Trial], found: Mapping[str, Result]) -> dict[tuple[str, str], dict[str, Side]]:
+    """(algorithm, environment) -> {"ours", "sb3"}, for the trials of the experiment file."""
+    sides: dict[tuple[str, str], dict[str, Side]] = {}
+    for trial in planned:
+        foreign = trial.learner == "sb3"
+        key = (str(trial.config["algo"] if foreign else trial.learner).lower(), str(trial.config["env"]))
+        side = sides.setdefault(key, {"ours": Side(), "sb3": Side()})["sb3" if foreign else "ours"]
         side.planned += 1
-        if row["state"] in ("done", "diverged"):
-            side.final.append(float(row["score"]))
-            side.area.append(areas[str(identity)])
-            side.versions.add(int(row["version"]))
-    return found
+        if result := found.get(trial.id):
+            side.final.append(result.final)
+            side.area.append(result.area)
+            side.versions.add(trial.version)
+    return sides
+
+
+def read_kept(file: Path) -> dict[str, Result]:
+    """Trial id -> its result, of a file that `write_kept` wrote; a missing one holds none."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return {line["trial"]: Result(line["final"], line["area"]) for line in map(json.loads, lines)}
+
+
+def write_kept(file: Path, planned: Iterable[Trial], found: Mapping[str, Result]) -> None:
+    """One line of JSON for every planned trial that has ended, in the experiment file's order."""
+    file.parent.mkdir(exist_ok=True)
+    lines = [
+        {"trial": t.id, "label": t.label, "seed": t.seed, "version": t.version, **found[t.id]._asdict()}
+        for t in planned
+        if t.id in found
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
@@ -132,13 +174,23 @@ def main() -> None:
     """Prints the table and its lines as JSON."""
     import harness
     from agents.envs.scores import SCORES
+    from harness.experiment import load_experiment
 
     options = parser("rl_parity", __doc__)
     options.add_argument("--root", default="runs", help="the run root")
+    options.add_argument("--keep", action="store_true", help=f"add what it holds to {KEPT.relative_to(HERE.parent)}")
     args = options.parse_args()
-    results = harness.load("rl-parity", args.root)
+    planned = load_experiment(FILE).trials
+    found = read_kept(KEPT)
+    try:
+        results = harness.load("rl-parity", args.root)
+        found |= results_of(results.trials, results.metrics())
+    except (FileNotFoundError, KeyError) as error:
+        note(f"{error.args[0]}; only {KEPT.relative_to(HERE.parent)} is read")
+    if args.keep:
+        write_kept(KEPT, planned, found)
     lines = {}
-    for (algorithm, env), pair in sorted(sides_of(results.trials, results.metrics()).items()):
+    for (algorithm, env), pair in sorted(sides_of(planned, found).items()):
         line = line_of(pair["ours"], pair["sb3"], SCORES[env].random)
         lines[f"{algorithm} {env}"] = {**line, "published": PUBLISHED.get((algorithm, env))}
     note(table(lines))

@@ -220,6 +220,13 @@ class Diffusion(Generator):
         rows = torch.cat([self._sample_each(state["params"]["ema"], *part) for part in parts], 1)
         return self.in_data_range(rows * (self._std / SIGMA_DATA) + self._mean)
 
+    def _draw_noise(self, count: int) -> Tensor:
+        return self.lanes.noise("generator/draw", 0, (count, *self.card.shape))[0] * self._levels[0]
+
+    def _drawn(self, network: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
+        rows = self._sample(dict(network.named_parameters()), z, labels)
+        return self.in_data_range(rows * (self._std / SIGMA_DATA) + self._mean)
+
     def network(self, state: State, lane: int) -> nn.Module:
         """The average network F of equation 7: scaled rows and ln(sigma) / 4 to a part of the clean rows."""
         return module_of(self._build, state["params"]["ema"], {}, lane)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from generative.judge import Judge, judge_score
 from generative.pictures import grid, slerp
@@ -26,6 +26,7 @@ from harness.spec import LearnerConfig, Score
 __all__ = ["Generator", "GeneratorConfig"]
 
 SHOWN = {"points": 1000, "images": 64, "video": 12}  # rows of one picture
+AT_ONCE = 500  # rows that are drawn together
 FALL = 0.2  # of the best coverage so far, which is worth a warning
 STEPS = 8  # of a walk between two images, and walks
 
@@ -149,6 +150,23 @@ class Generator(Learner):
     def made(self, state: State, codes: Tensor, labels: Tensor) -> Tensor:
         """Latent learners: rows in the data's own range, [K, N, *row], of codes [K, N, Z] and labels [N]."""
         raise NotImplementedError
+
+    def draw(self, network: nn.Module, labels: Tensor) -> Tensor:
+        """Rows in the data's own range, [N, *row], that a network of `network` makes for labels int64 [N].
+
+        For trials that are done: the learner is started with one lane (`harness.load(...).learner`). The noise is the
+        seed's own and none that training or evaluation has seen.
+        """
+        parts = zip(self._draw_noise(len(labels)).split(AT_ONCE), labels.split(AT_ONCE), strict=True)
+        with torch.no_grad():
+            return torch.cat([self._drawn(network, z, asked) for z, asked in parts])
+
+    def _draw_noise(self, count: int) -> Tensor:
+        return self.lanes.noise("generator/draw", 0, (count, self.lanes.config.latent_features))[0]
+
+    def _drawn(self, network: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
+        told = (labels,) if self.lanes.config.conditional else ()
+        return self.in_data_range(network(z, *told))
 
     def evaluate(self, state: State) -> Metrics:
         """The judge's scores of `samples` rows, [K]."""

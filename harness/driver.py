@@ -23,7 +23,7 @@ from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
 from harness.outcome import Outcome, Plan
 from harness.parents import check_parents, divide
-from harness.planning import expected_seconds, plan_cohorts, shape_key
+from harness.planning import check_room, expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker
@@ -62,6 +62,7 @@ class Driver:
         retries: int = 3,
         grace: float = 30.0,
     ) -> None:
+        check_room(experiment.trials, executor == "inline", executor == "ray" and ray_address is None)
         self.experiment = experiment
         self.root = Path(root).resolve()
         self._own_executor = isinstance(executor, str)
@@ -105,7 +106,7 @@ class Driver:
         return state in FINAL and state != "pruned"
 
     def _slots_wanted(self, due: Sequence[Trial]) -> int:
-        cpus = max((t.resources.cpus for t in due), default=1)
+        cpus = max((t.resources.cpus * t.resources.workers for t in due), default=1)
         return self._workers or max(1, (os.cpu_count() or 1) // cpus)
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -202,9 +203,8 @@ class Driver:
             self._mark(cohort, "stopped")
 
     def _slots(self, due: Sequence[Trial]) -> int:
-        cpus = max(t.resources.cpus for t in due)
-        gpus = max(t.resources.gpus for t in due)
-        return self._executor.start(self._slots_wanted(due), cpus, gpus)
+        cpus, gpus, workers = (max(getattr(t.resources, n) for t in due) for n in ("cpus", "gpus", "workers"))
+        return self._executor.start(self._slots_wanted(due), cpus, gpus, workers)
 
     def _cohorts(self, due: list[Trial], slots: int) -> list[Cohort]:
         """Cohorts an earlier run left, as they were; then new ones for the rest, the longest first."""

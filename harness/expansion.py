@@ -188,9 +188,20 @@ def _checked(
             break
         config = _configure(learner.Config, own, point, index, entry, problems)
         if config is not None:
+            _check_workers(learner, config, entry, index, problems)
             varied = {key: entry.grid[key][choice] for key, choice in point.items()}
             checked.variants.append(Variant(entry.learner, index, config, varied, tuple(own)))
     return checked
+
+
+def _check_workers(learner: Any, config: LearnerConfig, entry: Entry, index: int, problems: Problems) -> None:
+    """Several workers need a learner that can share its rows, and rows that divide."""
+    workers, at = entry.resources.workers, ("trials", index, "resources", "workers")
+    rows = learner.rows_to_share(config) if workers > 1 else workers
+    if rows == 1 < workers:
+        problems.add(at, f"`{entry.learner}` trains in one worker; leave it out")
+    elif rows % workers:
+        problems.add(at, f"{workers} workers cannot share {rows} rows of a batch equally; change one of the two")
 
 
 def _grid_points(grid: dict[str, list[Any]]) -> Iterator[dict[str, int]]:

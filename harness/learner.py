@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import randomness
+from harness.gang import ALONE, Gang
 from harness.spec import LearnerConfig, Score
 from nets.lanes import Execution, Work
 
@@ -113,6 +114,7 @@ class Lanes:
         execution: device, dtype and mode; the only thing that knows vmap, compile and devices.
         encoders: for every lane the weights of the network whose encoder it starts from, or None; () for none.
         samplers: for every lane the generator whose rows it learns from beside real ones, or None; () for none.
+        gang: the workers that train this cohort together, each with all of its lanes.
         notes: sentences for the log; the worker takes them into its next report.
     """
 
@@ -121,6 +123,7 @@ class Lanes:
     execution: Execution = field(default_factory=Execution)
     encoders: tuple[Mapping[str, Tensor] | None, ...] = ()
     samplers: tuple[nn.Module | None, ...] = ()
+    gang: Gang = ALONE
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __len__(self) -> int:
@@ -187,6 +190,16 @@ class Learner:
     def score_of(cls, config: Any) -> Score:
         """The headline metric for a configuration; most learners have one for all."""
         return cls.score
+
+    @classmethod
+    def rows_to_share(cls, config: Any) -> int:
+        """Rows between two means of gradients, which `resources.workers` workers divide among them; 1: no learner's
+        that trains in one worker.
+
+        A learner that gives more than 1 takes `lanes.gang.part` of them and the `mean` of its gradients, so that every
+        worker's state is the same after each `advance`.
+        """
+        return 1
 
     @classmethod
     def work(cls, config: Any, lanes: int) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.gang import Seat
 from harness.spec import Trial
 
 __all__ = ["Decision", "Job", "Report"]
@@ -24,6 +25,7 @@ class Job:
         sources: cohorts whose last checkpoint to start from when this one has none, the first that has one counts,
             with the lanes to take of it.
         sys_path: folders to import a user's own code from.
+        seat: the worker's place among those that train the cohort together; None where it is alone.
     """
 
     cohort: str
@@ -35,6 +37,7 @@ class Job:
     sources: tuple[tuple[str, tuple[int, ...]], ...] = ()
     sys_path: tuple[str, ...] = ()
     dtype: str = "float32"
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,38 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 from harness.learner import Learner, learner_class
 from harness.spec import LearnerConfig, Trial, canonical
+from harness.spec_errors import SpecError
 
-__all__ = ["expected_seconds", "plan_cohorts", "shape_key"]
+__all__ = ["check_room", "expected_seconds", "plan_cohorts", "shape_key"]
 
 Cohort = list[Trial]
+
+
+def check_room(trials: Sequence[Trial], inline: bool, here: bool) -> None:
+    """Several workers a cohort need Ray, and on this machine a core for each of their threads.
+
+    Args:
+        trials: of the experiment.
+        inline: the only worker is the driver's own process.
+        here: Ray is started on this machine.
+
+    Raises:
+        SpecError: they do not fit.
+    """
+    several = [t.resources for t in trials if t.resources.workers > 1]
+    if several and inline:
+        text = f"{several[0].workers} workers a cohort need Ray: leave out --executor inline"
+        raise SpecError(f"resources.workers: {text}")
+    cores = os.cpu_count() or 1
+    for one in several if here else ():
+        if one.workers * one.cpus > cores:
+            text = f"{one.workers} workers of {one.cpus} CPUs need more than the {cores} of this machine"
+            raise SpecError(f"resources.workers: {text}; lower one, or name a cluster by --ray-address")
 
 
 def shape_key(trial: Trial, learner: type[Learner]) -> str:

@@ -19,6 +19,8 @@ from harness.report.folders import read_json, read_metrics
 if TYPE_CHECKING:
     from torch import nn
 
+    from harness.learner import Learner, State
+
 __all__ = ["Results", "load"]
 
 
@@ -116,10 +118,27 @@ class Results:
         file = self.folder(trial) / f"{which}.safetensors"
         if not file.is_file():
             raise FileNotFoundError(f"trial {trial} ({row['state']}) has no {file.name}")
-        config = row.get("config") or read_json(self.folder(trial) / "config.json").get("config") or {}
-        network = _blank_network(row["learner"], config, int(row["seed"]))
+        network = _blank_network(row["learner"], self._config(row), int(row["seed"]))
         _load_weights(network, file)
         return network.eval()
+
+    def learner(self, trial: str) -> Learner:
+        """A trial's learner, started anew with this one lane: for what it alone can do with a network.
+
+            learner, network = results.learner(trial), results.network(trial)
+            learner.draw(network, labels)                      # a generator's rows
+
+        Args:
+            trial: an id.
+
+        Raises:
+            KeyError: no trial has that id.
+        """
+        row = self._row(trial)
+        return _started(row["learner"], self._config(row), int(row["seed"]))[0]
+
+    def _config(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        return row.get("config") or read_json(self.folder(row["id"]) / "config.json").get("config") or {}
 
     def _row(self, trial: str) -> dict[str, Any]:
         if trial not in self._rows:
@@ -135,12 +154,16 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _blank_network(learner: str, config: Mapping[str, Any], seed: int) -> nn.Module:
+    own, state = _started(learner, config, seed)
+    return own.network(state, 0)
+
+
+def _started(name: str, config: Mapping[str, Any], seed: int) -> tuple[Learner, State]:
     from harness.learner import Lanes, learner_class
 
-    kind = learner_class(learner)
+    kind = learner_class(name)
     own = kind()
-    state = own.start(Lanes((kind.Config(**config),), (seed,)))
-    return own.network(state, 0)
+    return own, own.start(Lanes((kind.Config(**config),), (seed,)))
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:

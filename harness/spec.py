@@ -47,6 +47,10 @@ class Resources(BaseModel):
         "auto", description="how lanes are executed: vmapped eagerly, vmapped and compiled, or one after another"
     )
     lanes: int = Field(64, ge=1, description="largest number of lanes in one cohort")
+    workers: int = Field(
+        1, ge=1, description="workers that train a cohort together, each on its part of every batch, each with its own"
+        " cpus and gpus; needs Ray"
+    )
 
 
 class LearnerConfig(BaseModel):

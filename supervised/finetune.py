@@ -95,6 +95,11 @@ class Finetune(Learner):
             return Score("test_loss", "min", worst=100.0, select="val_loss", select_direction="min")
         return cls.score
 
+    @classmethod
+    def rows_to_share(cls, config: FinetuneConfig) -> int:
+        """Rows of a batch."""
+        return config.batch
+
     def start(self, lanes: Lanes) -> State:
         """The network as its way begins, rows in its own tokens, an optimiser of what is trained."""
         self.lanes, self.chunk, self.seed = lanes, lanes.config.batch, lanes.seeds[0]
@@ -120,14 +125,17 @@ class Finetune(Learner):
         """One update on B rows."""
         config: FinetuneConfig = self.lanes.config
         progress = int(state["progress"][0])
+        gang = self.lanes.gang
         self._thaw(progress)
-        x, y = self._batch(progress)
+        x, y = (gang.part(rows, 0) for rows in self._batch(progress))
         _train(self.net)
-        with self._seeded(progress):
+        with self._seeded(progress + gang.rank):
             logits = self.forward(x)
         loss = functional.cross_entropy(logits.flatten(0, -2), y.flatten())
+        right = (logits.argmax(-1) == y).double().mean()
         self.optimiser.zero_grad()
         loss.backward()
+        loss, right = self._together(loss.detach(), right)
         if not loss.isfinite():
             raise LaneError((0,), f"the loss is {loss.item()}")
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -137,8 +145,7 @@ class Finetune(Learner):
             group["lr"] = warmup(config.warm_up, linear)(group["rate"], done)
         self.optimiser.step()
         state["progress"] = state["progress"] + self.chunk
-        right = (logits.argmax(-1) == y).double().mean()
-        found = {"loss": loss.detach(), "accuracy": right, "grad_norm": norm}
+        found = {"loss": loss, "accuracy": right, "grad_norm": norm}
         return {name: value.double().reshape(1).cpu() for name, value in found.items()}
 
     def evaluate(self, state: State) -> Metrics:
@@ -221,6 +228,17 @@ class Finetune(Learner):
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+
+    def _together(self, *measured: Tensor) -> tuple[Tensor, ...]:
+        """Means over the workers that train together: of gradients and buffers in place, of what was measured."""
+        if self.lanes.gang.size > 1:
+            own = {n: p.grad for n, p in self._trained().items() if p.grad is not None}
+            buffers = dict(self.net.named_buffers())
+            measured, grads, means = self.lanes.gang.mean((measured, own, buffers))
+            for target, mean in ((own, grads), (buffers, means)):
+                for name, value in mean.items():
+                    target[name].copy_(value)
+        return measured
 
     def _thaw(self, progress: int) -> None:
         """Gradual: one layer more, from the head down, for every `unfreeze_every` updates that are done."""

@@ -80,6 +80,11 @@ class Retriever(Finetune):
     Config = RetrieverConfig
     score = Score("test_recall_1", "max", worst=0.0, select="val_mrr")
 
+    @classmethod
+    def rows_to_share(cls, config: Any) -> int:
+        """None: the wrong answers of a batch are all of its other passages."""
+        return 1
+
     def start(self, lanes: Lanes) -> State:
         """As for `finetune`; and what is reached without training."""
         state = super().start(lanes)

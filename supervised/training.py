@@ -140,7 +140,8 @@ class Supervised(Learner):
         self.net, params, buffers = lanes.stack(self._build, f"{self.purpose}/init")
         self.descent = Descent.of(lanes, params)
         self._forward = autocast(self._called, getattr(torch, config.precision), execution.device)
-        self._update_each = execution.each(self._update)
+        self._update_each = self._update_together if lanes.gang.size > 1 else execution.each(self._update)
+        self._gradients_each, self._step_each = execution.each(self._gradients), execution.each(self._step)
         self._look_each = execution.each(self._look)
         self._output_each = execution.each(self._output, in_dims=(0, 0, None), rare=True)
         zeros = torch.zeros(len(lanes), dtype=torch.int64, device=execution.device)
@@ -183,6 +184,11 @@ class Supervised(Learner):
     def network(self, state: State, lane: int) -> nn.Module:
         """Rows [B, *row] (images with pixels in [-1, 1]) to the outputs [B, out_features]."""
         return module_of(self._build, self.shown(state), state["buffers"], lane)
+
+    @classmethod
+    def rows_to_share(cls, config: TrainingConfig) -> int:
+        """Rows of a batch, or of the part of it that is held at once."""
+        return config.batch // config.accumulate
 
     @classmethod
     def work(cls, config: TrainingConfig, lanes: int) -> Work:
@@ -259,6 +265,13 @@ class Supervised(Learner):
             rows = AUGMENTATIONS[name](rows, draw)
         return rows.unflatten(0, x.shape[:2])
 
+    def _update_together(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, target: Tensor, keys: Tensor) -> Any:
+        """`_update` of all lanes, each worker of the gang on its rows: as many parts as `accumulate` would make."""
+        gang = self.lanes.gang
+        own = keys + gang.rank * self.lanes.config.accumulate
+        found = self._gradients_each(weights, hp, gang.part(x, 1), gang.part(target, 1), own)
+        return self._step_each(weights, hp, alive, gang.mean(found))
+
     # Functions of one trial
 
     def _build(self) -> nn.Module:
@@ -273,6 +286,10 @@ class Supervised(Learner):
 
     def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, target: Tensor, key: Tensor) -> Any:
         """One step on a batch: ({"params", "buffers", "optimiser"}, metrics)."""
+        return self._step(weights, hp, alive, self._gradients(weights, hp, x, target, key))
+
+    def _gradients(self, weights: Any, hp: Any, x: Tensor, target: Tensor, key: Tensor) -> Any:
+        """(gradients, buffers, metrics) of a batch."""
 
         def loss(params: Any, buffers: Any, key: Tensor, x: Tensor, target: Tensor) -> Any:
             output, buffers = self._forward(params, buffers, x, key)
@@ -280,7 +297,11 @@ class Supervised(Learner):
             return value + self.descent.penalty(params, hp), (buffers, {"loss": value, **metrics})
 
         parts = self.lanes.config.accumulate
-        grads, buffers, metrics = mean_gradients(loss, parts, weights["params"], weights["buffers"], key, x, target)
+        return mean_gradients(loss, parts, weights["params"], weights["buffers"], key, x, target)
+
+    def _step(self, weights: Any, hp: Any, alive: Tensor, found: Any) -> Any:
+        """What `_update` returns, from what `_gradients` has found."""
+        grads, buffers, metrics = found
         params, optimiser, norm = self.descent(weights, grads, hp)
         new = {"params": params, "buffers": buffers, "optimiser": optimiser}
         return keep(alive, new, weights), {**metrics, "grad_norm": norm}

@@ -14,10 +14,16 @@ class WorkerDiedError(Exception):
 
 
 class Executor(Protocol):
-    """Runs workers in numbered slots; a call to a slot is answered by exactly one result of `wait`."""
+    """Runs workers in numbered slots; a call to a slot is answered by exactly one result of `wait`.
 
-    def start(self, slots: int, cpus: int, gpus: float) -> int:
-        """Makes up to `slots` workers ready (those it has are used again); returns how many there are."""
+    Where several workers train a cohort together, all are called, and the one of rank 0 answers.
+    """
+
+    def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
+        """Makes up to `slots` slots ready (those it has are used again); returns how many there are.
+
+        A slot has `workers` workers, of which a cohort takes as many as its trials ask for.
+        """
         ...
 
     def call(self, slot: int, method: str, argument: Any) -> None:

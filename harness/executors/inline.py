@@ -21,8 +21,8 @@ class InlineExecutor:
         self._worker = Worker(interrupt=lambda: time.monotonic() > self._give_up_at)
         self._pending: tuple[str, Any] | None = None
 
-    def start(self, slots: int, cpus: int, gpus: float) -> int:
-        """There is one slot, this process."""
+    def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
+        """There is one slot, this process (the driver has refused cohorts of several workers)."""
         return 1
 
     def call(self, slot: int, method: str, argument: Any) -> None:

@@ -1,9 +1,21 @@
 """The verdict on parity: a pure function of scores."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.rl_parity import Side, difference, line_of
+from benchmarks.rl_parity import (
+    FILE,
+    Result,
+    Side,
+    difference,
+    line_of,
+    read_kept,
+    results_of,
+    sides_of,
+    write_kept,
+)
+from harness.experiment import load_experiment
 from harness.statistics import iqm
 
 
@@ -36,3 +48,32 @@ def test_verdict(ours, verdict):
 def test_a_line_is_open_until_every_seed_is_done():
     assert line_of(side([500.0] * 29, 30), side([500.0] * 10), 20.0)["verdict"] == "open"
     assert line_of(side([]), side([500.0] * 10), 20.0)["verdict"] == "open"
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return load_experiment(FILE).trials
+
+
+def test_kept_results_belong_to_planned_trials_only(planned, tmp_path):
+    file = tmp_path / "kept" / "results.jsonl"
+    assert read_kept(file) == {}
+    found = {planned[0].id: Result(500.0, 450.0), "0123456789abcdef": Result(1.0, 1.0)}
+    write_kept(file, planned, found)
+    assert read_kept(file) == {planned[0].id: found[planned[0].id]}
+
+
+def test_every_planned_trial_has_its_place_and_those_that_ended_are_read(planned):
+    ended = next(t for t in planned if t.learner == "dqn")
+    sides = sides_of(planned, {ended.id: Result(-100.0, -150.0)})
+    assert len(sides) == 10
+    assert sum(side.planned for pair in sides.values() for side in pair.values()) == len(planned)
+    side = sides["dqn", ended.config["env"]]["ours"]
+    assert (side.planned, side.final, side.area, side.versions) == (30, [-100.0], [-150.0], {ended.version})
+
+
+def test_results_are_the_last_score_and_the_mean_of_the_curve():
+    trials = pd.DataFrame({"state": ["done", "failed"], "score": [3.0, None]}, index=["a", "b"])
+    metrics = pd.DataFrame({"trial": ["a", "a", "a", "b"], "eval/return": [1.0, None, 3.0, 9.0]})
+    assert results_of(trials, metrics) == {"a": Result(3.0, 2.0)}
+    assert results_of(trials.iloc[:0], metrics) == {}

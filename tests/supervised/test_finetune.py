@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from harness.checkpoint import pack, unpack
+from harness.gang import Gang
 from harness.learner import Lanes
 from nets import lora
 from nets.transfer import layers
@@ -321,3 +322,32 @@ def test_rated_leaves_frozen_layers_out(started):
     learner, _ = started("head")
     groups = rated(learner.net, learner.lanes.config)
     assert [len(group["params"]) for group in groups] == [2]
+
+
+class Half(Gang):
+    """One of two workers, where the other has found 0 everywhere."""
+
+    def mean(self, tree):
+        return torch.utils._pytree.tree_map(lambda t: t / 2 if t.is_floating_point() else t, tree)
+
+
+def test_a_worker_of_several_learns_from_its_rows_and_from_the_mean_of_gradients(models, reviews, monkeypatch):
+    data, pairs = reviews
+    monkeypatch.setattr(data, "pairs", lambda name: pairs)
+    config = FinetuneConfig(model=str(models / "bert"), way="full", updates=6, batch=4, length=8, clip=1e9)
+    steps = {}
+    for gang in (Gang(), Half(0, 2), Half(1, 2)):
+        learner = Finetune()
+        state = learner.start(Lanes((config,), (SEED,), gang=gang))
+        learner.net.eval()
+        monkeypatch.setattr("supervised.finetune._train", lambda net: net.eval())  # no dropout: rows alone decide
+        steps[gang.rank, gang.size] = {
+            "metrics": learner.advance(state),
+            "grads": {n: p.grad.clone() for n, p in learner.net.named_parameters() if p.grad is not None},
+        }
+    whole, first, second = steps.values()
+    assert whole["grads"]
+    for name, grad in whole["grads"].items():
+        torch.testing.assert_close(first["grads"][name] + second["grads"][name], grad, rtol=1e-4, atol=1e-6)
+    for name in ("loss", "accuracy"):
+        torch.testing.assert_close(first["metrics"][name] + second["metrics"][name], whole["metrics"][name])
