@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common import finish, note, parser
+from harness.report.folders import read_metrics
 from harness.spec import Trial
 from harness.statistics import iqm
 
@@ -106,16 +107,11 @@ def line_of(ours: Side, theirs: Side, random: float) -> dict[str, Any]:
     return {**line, "verdict": ("met" if passed else "missed") if complete else "open"}
 
 
-def results_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Result]:
-    """Trial id -> its result, for those of `harness.load(...)` that have ended; a diverged one has the worst score."""
-    if trials.empty:
-        return {}
-    ended = trials[trials["state"].isin(("done", "diverged"))]
-    curves = metrics.groupby("trial")["eval/return"]
-    return {
-        str(identity): Result(float(row["score"]), float(curves.get_group(identity).dropna().mean()))
-        for identity, row in ended.iterrows()
-    }
+def results_of(rows: Mapping[str, Mapping[str, Any]], root: Path) -> dict[str, Result]:
+    """Trial id -> its result, for those of a ledger's rows that have ended; a diverged one has the worst score."""
+    ended = [identity for identity, row in rows.items() if row["state"] in ("done", "diverged")]
+    curves = {i: pd.DataFrame(read_metrics(root / "trials" / i / "metrics.jsonl"))["eval/return"] for i in ended}
+    return {i: Result(float(rows[i]["score"]), float(curves[i].dropna().mean())) for i in ended}
 
 
 def sides_of(planned: Iterable[Trial], found: Mapping[str, Result]) -> dict[tuple[str, str], dict[str, Side]]:
@@ -172,9 +168,9 @@ def table(lines: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """Prints the table and its lines as JSON."""
-    import harness
     from agents.envs.scores import SCORES
     from harness.experiment import load_experiment
+    from harness.ledger import Ledger
 
     options = parser("rl_parity", __doc__)
     options.add_argument("--root", default="runs", help="the run root")
@@ -182,11 +178,13 @@ def main() -> None:
     args = options.parse_args()
     planned = load_experiment(FILE).trials
     found = read_kept(KEPT)
-    try:
-        results = harness.load("rl-parity", args.root)
-        found |= results_of(results.trials, results.metrics())
-    except (FileNotFoundError, KeyError) as error:
-        note(f"{error.args[0]}; only {KEPT.relative_to(HERE.parent)} is read")
+    root = Path(args.root)
+    if (root / "ledger.sqlite").is_file():
+        ledger = Ledger(root / "ledger.sqlite")
+        found |= results_of(ledger.find({trial.id for trial in planned}), root)
+        ledger.close()
+    else:
+        note(f"{root} is no run root: only {KEPT.relative_to(HERE.parent)} is read")
     if args.keep:
         write_kept(KEPT, planned, found)
     lines = {}

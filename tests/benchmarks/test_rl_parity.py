@@ -1,7 +1,8 @@
 """The verdict on parity: a pure function of scores."""
 
+import json
+
 import numpy as np
-import pandas as pd
 import pytest
 
 from benchmarks.rl_parity import (
@@ -72,8 +73,10 @@ def test_every_planned_trial_has_its_place_and_those_that_ended_are_read(planned
     assert (side.planned, side.final, side.area, side.versions) == (30, [-100.0], [-150.0], {ended.version})
 
 
-def test_results_are_the_last_score_and_the_mean_of_the_curve():
-    trials = pd.DataFrame({"state": ["done", "failed"], "score": [3.0, None]}, index=["a", "b"])
-    metrics = pd.DataFrame({"trial": ["a", "a", "a", "b"], "eval/return": [1.0, None, 3.0, 9.0]})
-    assert results_of(trials, metrics) == {"a": Result(3.0, 2.0)}
-    assert results_of(trials.iloc[:0], metrics) == {}
+def test_results_are_the_last_score_and_the_mean_of_the_curve(tmp_path):
+    folder = tmp_path / "trials" / "a"
+    folder.mkdir(parents=True)
+    lines = [{"progress": 1, "eval/return": 1.0}, {"progress": 2}, {"progress": 3, "eval/return": 3.0}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = {"a": {"state": "done", "score": 3.0}, "b": {"state": "failed", "score": None}}
+    assert results_of(rows, tmp_path) == {"a": Result(3.0, 2.0)}
