@@ -113,7 +113,7 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     for line in lines:
         wanted = WANTED.get(line["line"])
         least, most = (wanted.least, wanted.most) if wanted else (0.0, 1.0)
-        asked = f"{least:.3f} to {most:.2f}" if most < 1 else f">= {least:.3f}" * (wanted is not None)
+        asked = f"{least:.2f} to {most:.2f}" if most < 1 else f">= {least:.3f}" * (wanted is not None)
         seeds = f"{len(line['score'])} of {line['planned']}"
         values = map(cell, (line["score"], line["last"], line["val"]))
         shown = [line["line"], f"{line['parameters']:,}", seeds, *values, asked, line["verdict"]]

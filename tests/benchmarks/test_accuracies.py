@@ -28,7 +28,7 @@ def test_a_line_has_the_score_at_the_best_validation_beside_the_last_evaluation(
     assert verdict(mlp, 15210) == "open: 0.6000 after 20 rows"
     for line in (logistic, mlp):
         line |= {"parameters": 2050, "verdict": verdict(line, 2050)}
-    row = "| mnist-1d, logistic | 2,050 | 1 of 1 | 0.330 | 0.200 | 0.400 | 0.300 to 0.34 | met |"
+    row = "| mnist-1d, logistic | 2,050 | 1 of 1 | 0.330 | 0.200 | 0.400 | 0.30 to 0.34 | met |"
     assert row in table([logistic, mlp])
 
 
