@@ -20,6 +20,7 @@ DOUBLES = {"in_features": 2, "out_features": 3, "activation": "silu"}
 EXAMPLES = [
     Example({"kind": "mlp", "hidden_features": 5, "depth": 1, "activation": "tanh", "dropout": 0.2}, (2, 3), 2),
     Example({"kind": "residual-mlp", "hidden_features": 4, "depth": 1, "expansion": 2, "activation": "silu"}, (3,)),
+    Example({"kind": "fourier-mlp", "hidden_features": 8, "depth": 1, "waves": 4}, (3,)),
     Example({"kind": "embedding", "vocabulary": 5, "out_features": 3}, inputs=lambda: (TOKENS,)),
     Example({"kind": "pool"}, inputs=random(3, 2, 6, 6), smooth=False),
     Example({"kind": "global-pool"}, inputs=random(3, 2, 6, 6)),
