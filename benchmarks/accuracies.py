@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common import cell, finish, note, parser
+from benchmarks.common import cell, finish, note, parser, trained
 
 __all__ = ["Wanted", "lines_of", "table", "verdict"]
 
@@ -139,13 +139,11 @@ def parameters_of(folder: Path) -> int:
 
 def main() -> None:
     """Prints the table and its lines as JSON."""
-    import harness
-
     options = parser("accuracies", __doc__)
     options.add_argument("name", nargs="?", default="fashion-mnist", help="the experiment")
     options.add_argument("--root", default="runs", help="the run root")
     args = options.parse_args()
-    results = harness.load(args.name, args.root)
+    results = trained(args.name, args.root)
     lines = lines_of(results.trials, results.metrics())
     for line in lines:
         trial = next(i for i, row in results.trials.iterrows() if label_of(row) == line["line"])

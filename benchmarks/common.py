@@ -18,9 +18,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["cell", "commit", "finish", "machine", "note", "parse", "parser"]
+if TYPE_CHECKING:
+    from harness.results import Results
+
+__all__ = ["cell", "commit", "finish", "machine", "note", "parse", "parser", "trained"]
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -36,6 +39,21 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
 def parse(name: str, description: str | None) -> argparse.Namespace:
     """Parses the command line of a benchmark without options of its own."""
     return parser(name, description).parse_args()
+
+
+def trained(name: str, root: str) -> Results:
+    """The results of an experiment, for benchmarks that only read; ends with one sentence where there are none.
+
+    Args:
+        name: the experiment's.
+        root: the run root.
+    """
+    import harness
+
+    try:
+        return harness.load(name, root)
+    except (FileNotFoundError, KeyError):
+        sys.exit(f"{root}: no experiment {name} was run there; first `seedbed run` its file in experiments")
 
 
 def note(text: str) -> None:

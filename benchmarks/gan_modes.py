@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common import finish, note, parser
+from benchmarks.common import finish, note, parser, trained
 from harness import data
 
 __all__ = ["line_of"]
@@ -46,12 +46,10 @@ def line_of(name: str, planned: int, scores: pd.DataFrame) -> dict[str, Any]:
 
 def main() -> None:
     """Prints the table and its lines as JSON."""
-    import harness
-
     options = parser("gan_modes", __doc__)
     options.add_argument("--root", default="runs", help="the run root")
     args = options.parse_args()
-    results = harness.load("gan-modes", args.root)
+    results = trained("gan-modes", args.root)
     columns = ["modes", "min_mode_share", "max_mode_share", "hq_share", "spread"]
     last = results.metrics().sort_values("progress").groupby("trial").last()
     lines = {}

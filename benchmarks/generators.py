@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.common import cell, finish, note, parser
+from benchmarks.common import cell, finish, note, parser, trained
 from harness.statistics import t_interval
 
 __all__ = ["Kept", "gap", "label_of", "lines_of", "table"]
@@ -155,8 +155,6 @@ def measured(results: Any, rows: int, updates: int) -> tuple[dict[str, float], l
 
 def main() -> None:
     """Measures what is not measured yet; prints the table and its lines as JSON."""
-    import harness
-
     options = parser("generators", __doc__)
     options.add_argument("--name", default="fashion-generators", help="the experiment")
     options.add_argument("--root", default="runs", help="the run root")
@@ -164,7 +162,7 @@ def main() -> None:
     options.add_argument("--updates", type=int, default=600, help="of a classifier, on 128 rows each")
     args = options.parse_args()
     torch.set_num_threads(1)
-    results = harness.load(args.name, args.root)
+    results = trained(args.name, args.root)
     scores, real = measured(results, args.rows, args.updates)
     lines = lines_of(results.trials, results.metrics(), scores)
     gaps = [gap(lines, dict(zip(line["seeds"], line["values"][SCORE], strict=True))) for line in real]

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-import harness
-from benchmarks.common import finish, note, parser
+from benchmarks.common import finish, note, parser, trained
 from harness.statistics import t_interval
 
 __all__ = ["differences"]
@@ -79,7 +78,7 @@ def main() -> None:
     options.add_argument("--root", default="runs", help="the run root")
     given = options.parse_args()
     metrics = given.metrics.split(",")
-    rows = _rows(harness.load(given.name, given.root), given.by, metrics, given.kept)
+    rows = _rows(trained(given.name, given.root), given.by, metrics, given.kept)
     found = differences(rows, given.control, given.by, metrics)
     for line in found:
         note(f"{line['label']} ({line['seeds']} seeds)")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common import cell, finish, note, parser
+from benchmarks.common import cell, finish, note, parser, trained
 
 __all__ = ["lines_of", "table"]
 
@@ -74,13 +74,11 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Prints the table and its lines as JSON."""
-    import harness
-
     options = parser("text", __doc__)
     options.add_argument("--name", default="text-oracle", help="the experiment")
     options.add_argument("--root", default="runs", help="the run root")
     args = options.parse_args()
-    results = harness.load(args.name, args.root)
+    results = trained(args.name, args.root)
     lines = lines_of(results.trials, results.metrics())
     note(table(lines))
     ended = sum(len(line["values"]["nll_test"]) == line["planned"] for line in lines)

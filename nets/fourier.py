@@ -35,6 +35,8 @@ class FourierMLP(nn.Module):
         ValueError: there is no layer, or no wave, or the shortest wave is not above 0 and at most the longest.
     """
 
+    turns: Tensor  # radians per unit of the input, [waves, features]
+
     def __init__(
         self,
         in_shape: tuple[int, ...],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.common import trained
 from benchmarks.paired import differences
 
 
@@ -28,3 +29,8 @@ def test_each_label_is_compared_with_its_own_control_seed_by_seed():
     assert two["loss"]["mean"] == 0
     assert not two["loss"]["apart"]
     assert open_ == {"label": "c n=1 from=z", "seeds": 1}
+
+
+def test_what_was_not_run_is_said_in_one_sentence(tmp_path):
+    with pytest.raises(SystemExit, match="no experiment regularisation was run there"):
+        trained("regularisation", str(tmp_path))
