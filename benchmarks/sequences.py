@@ -1,9 +1,9 @@
-"""Readers, seq2seq and language models: reads what an experiment of `experiments/evidence/` has trained.
+"""Readers, seq2seq, language models, retrieval: reads what an experiment of `experiments/evidence/` has trained.
 
-`python -m benchmarks.sequences [--name stories] [--root runs] [--json]`, for stories, pronunciation, translation and
-language-model, trains nothing and may be asked at any time: a line whose trials are not all done is open, and says how
-many are. Means over seeds of the score at its best validation ("score", as the page has it) and of the last evaluation,
-with 95 % intervals (Student's t).
+`python -m benchmarks.sequences [--name stories] [--root runs] [--json]`, for stories, pronunciation, translation,
+language-model and transfer-retrieval, trains nothing and may be asked at any time: a line whose trials are not all done
+is open, and says how many are. Means over seeds of the score at its best validation ("score", as the page has it) and
+of the last evaluation, with 95 % intervals (Student's t).
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ __all__ = ["lines_of", "table"]
 MEASURED = {
     "reader": ("test_exact", "val_exact", "train_exact", "majority_exact"),
     "language-model": ("test_loss", "test_perplexity", "test_bits_per_byte", "gap"),
+    "retriever": tuple(
+        f"{way}_{name}" for way in ("test", "untouched", "tfidf") for name in ("recall_1", "recall_5", "mrr")
+    ),
     "seq2seq": tuple(
         f"{way}_{name}" for name in ("bleu", "chrf", "error_rate", "exact") for way in ("test", "beam", "dictionary")
     ),
@@ -30,7 +33,8 @@ def label_of(config: pd.Series) -> str:
     """What people call a line."""
     cell = config.get("config.net.cell")
     exchanged = config.get("config.exchange")
-    parts = [config["config.data"], config["config.net.kind"]]
+    kind = config.get("config.net.kind")
+    parts = [config["config.data"], kind if isinstance(kind, str) else config["config.way"]]
     parts += [cell] if isinstance(cell, str) else []
     parts += ["words exchanged"] if isinstance(exchanged, list) and exchanged else []
     return ", ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.sequences import lines_of, table
+from benchmarks.sequences import label_of, lines_of, table
 
 
 def test_a_line_counts_what_is_done_and_takes_the_last_evaluation():
@@ -19,3 +19,7 @@ def test_a_line_counts_what_is_done_and_takes_the_last_evaluation():
     assert (line["line"], line["planned"], line["score"]) == ("stories-2, lstm, words exchanged", 2, [0.9])
     assert line["values"]["test_exact"] == [0.8]
     assert "| stories-2, lstm, words exchanged | 1 of 2, open | 0.900 | 0.800 |" in table([line])
+
+
+def test_a_line_without_a_network_of_ours_is_called_by_its_way():
+    assert label_of(pd.Series({"config.data": "gnome-help", "config.way": "head"})) == "gnome-help, head"
