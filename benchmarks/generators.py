@@ -28,7 +28,7 @@ __all__ = ["Kept", "gap", "label_of", "lines_of", "table"]
 JUDGED = ("precision", "recall", "density", "coverage", "label_accuracy")
 SCORE = "accuracy_score"
 WANTED = 0.06  # at most, below the accuracy after as many real rows; the best published gap is 0.02 on larger networks
-CLASSIFIER = {"net": {"kind": "dcgan", "hidden_features": 16}, "shift": 0, "flip": True}
+CLASSIFIER: dict[str, Any] = {"net": {"kind": "dcgan", "hidden_features": 16}, "shift": 0, "flip": True}
 
 
 class Kept:
@@ -140,11 +140,11 @@ def measured(results: Any, rows: int, updates: int) -> tuple[dict[str, float], l
         scores[identity] = keep(f"{identity}, {rows} rows, {updates} updates", lambda: drawn(identity, seed))  # noqa: B023
     seeds = sorted({int(seed) for seed in results.trials["seed"]})
     ceiling = {name: [float(value)] for name, value in Judge(card).ceiling(rows).items()}
-    lines = []
+    lines: list[dict[str, Any]] = []
     for count in (rows, len(train[0])):
-        few = tuple(t[:count] for t in train)
+        x, y = (t[:count] for t in train)
         values = [
-            keep(f"{name}, {count} real rows, {updates} updates, seed {seed}", lambda: score(*few, seed))  # noqa: B023
+            keep(f"{name}, {count} real rows, {updates} updates, seed {seed}", lambda: score(x, y, seed))  # noqa: B023
             for seed in seeds
         ]
         judged = {n: v for n, v in ceiling.items() if n in JUDGED or n.startswith("frechet_")} if not lines else {}

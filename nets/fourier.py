@@ -42,7 +42,7 @@ class FourierMLP(nn.Module):
         in_shape: tuple[int, ...],
         hidden_features: int | tuple[int, ...] = 64,
         depth: int = 2,
-        waves: int = 32,
+        waves: int = 16,
         longest: float = 8.0,
         shortest: float = 0.25,
         activation: str = "leaky_relu",

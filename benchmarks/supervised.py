@@ -1,0 +1,231 @@
+"""Classifiers beside plain PyTorch loops and Lightning, in CPU seconds of one thread, interleaved in one process.
+
+`python -m benchmarks.supervised [--quick] [--json]`
+
+For a CNN, a GRU and a transformer on Fashion-MNIST (`make data`), rows of 64, AdamW and cross-entropy on all sides:
+- `cnn_over_bare`, `cnn_over_lightning`, ...: seconds of one update, ours (one lane) over those of the loop, and over
+  those of `lightning.Trainer` (left out, and said, where the package is missing; its start-up does not count).
+- `cnn_share`, ...: of a whole run through the driver, with evaluations and checkpoints, the share outside the learner.
+For small networks on digits, 8 seeds as lanes (compiled, compiling left out and stated) beside eight such loops:
+- `mlp_cohort`, `gru_cohort`: seconds of the eight loops over those of the cohort.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from benchmarks.common import finish, note, parse
+from benchmarks.gan import interleaved
+
+BATCH, SEEDS, LR = 64, 8, 1e-3
+LARGE: dict[str, dict[str, Any]] = {
+    "cnn": {"kind": "cnn", "hidden_features": 16, "depth": 3},
+    "gru": {"kind": "gru", "hidden_features": 128},
+    "transformer": {"kind": "vit", "patch": 7, "hidden_features": 64, "depth": 2},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {"kind": "mlp", "hidden_features": 64, "depth": 2},
+    "gru": {"kind": "gru", "hidden_features": 32},
+}
+PLAIN: dict[str, Any] = {
+    "batch": BATCH, "lr": LR, "schedule": "constant", "warmup": 0.0, "augment": [], "label_smoothing": 0.0,
+    "weight_decay": 0.01,
+}  # fmt: skip
+
+
+def rows(name: str) -> tuple[Tensor, Tensor]:
+    """Training rows as networks see them, and their classes."""
+    from harness import data
+    from supervised.training import as_networks_see
+
+    train = data.load(name)["train"]
+    x, y = train.x, train.y
+    return torch.from_numpy(as_networks_see(data.card(name), x).astype(np.float32)), torch.tensor(y)
+
+
+def network(name: str, net: dict[str, Any]) -> nn.Module:
+    """The same network that the learner builds."""
+    from harness import data
+    from nets.registry import build
+
+    card = data.card(name)
+    return build(net, card.shape, card.classes)
+
+
+class Loop:
+    """One classifier as anybody would write it."""
+
+    def __init__(self, name: str, net: dict[str, Any]) -> None:
+        (self.x, self.y), self.net = rows(name), network(name, net)
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), LR)
+        self.order, self.place = torch.randperm(len(self.x)), 0
+
+    def step(self) -> None:
+        """One update."""
+        if self.place + BATCH > len(self.x):
+            self.order, self.place = torch.randperm(len(self.x)), 0
+        index = self.order[self.place : self.place + BATCH]
+        self.place += BATCH
+        output = self.net(self.x[index])
+        loss = cross_entropy(output, self.y[index])
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+
+
+class Ours:
+    """The learner, chunk by chunk."""
+
+    def __init__(self, name: str, net: dict[str, Any], seeds: int, mode: Any) -> None:
+        from harness.learner import Lanes
+        from nets.lanes import Execution
+        from supervised.classifier import Classifier
+
+        self.learner, config = Classifier(), Classifier.Config(data=name, net=net, epochs=1000, **PLAIN)
+        self.updates = config.updates_of_a_chunk
+        self.state = self.learner.start(Lanes((config,) * seeds, tuple(range(seeds)), Execution(mode)))
+        began = time.process_time()
+        self.learner.advance(self.state)
+        self.first = time.process_time() - began
+
+    def step(self) -> None:
+        """One chunk."""
+        self.learner.advance(self.state)
+
+
+def lightning_side(name: str, net: dict[str, Any]) -> Callable[[int], float]:
+    """CPU seconds of one update of Lightning's trainer, mean over so many of them, after the first."""
+    import lightning
+    from torch.utils.data import DataLoader, TensorDataset
+
+    warnings.filterwarnings("ignore", module="lightning")
+    for quiet in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(quiet).setLevel(logging.ERROR)
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.clock = network(name, net), [0.0, 0.0]
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def on_train_batch_end(self, *given: Any) -> None:
+            self.clock[self.trainer.global_step > 1] = time.process_time()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.parameters(), LR)
+
+    loader, module = DataLoader(TensorDataset(*rows(name)), BATCH, shuffle=True), Module()
+
+    def run(updates: int) -> float:
+        quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+        trainer = lightning.Trainer(
+            max_steps=updates + 1, accelerator="cpu", devices=1, enable_model_summary=False, **quiet
+        )
+        trainer.fit(module, loader)
+        return (module.clock[1] - module.clock[0]) / updates
+
+    return run
+
+
+def large(kind: str, rounds: int, times: int) -> dict[str, float]:
+    """Seconds of one update of each side, medians over rounds."""
+    ours, loop = Ours("fashion-mnist", LARGE[kind], 1, "loop"), Loop("fashion-mnist", LARGE[kind])
+    sides = {"ours": (ours.step, times), "bare": (loop.step, times * ours.updates)}
+    if importlib.util.find_spec("lightning") is None:
+        note("lightning is not installed (pip install lightning): its side is left out")
+        found = interleaved(sides, rounds)
+    else:
+        fit, taken = lightning_side("fashion-mnist", LARGE[kind]), []
+        parts = []
+        for _ in range(rounds):
+            parts.append(interleaved(sides, 1))
+            taken.append(fit(times * ours.updates))
+        found = {name: float(np.median([part[name] for part in parts])) for name in sides}
+        found["lightning"] = float(np.median(taken))
+        note(f"lightning {1e3 * found['lightning']:.2f} ms an update")
+    return found | {"ours": found["ours"] / ours.updates}
+
+
+def share_outside(kind: str, updates: int) -> float:
+    """Of a whole run through the driver, one process, the share of CPU time outside the learner's methods."""
+    from harness.driver import Driver
+    from harness.executors.inline import InlineExecutor
+    from harness.experiment import load_experiment
+    from supervised.classifier import Classifier
+
+    inside = [0.0]
+
+    def timed(method: Callable) -> Callable:
+        def call(*args: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return method(*args, **options)
+            finally:
+                inside[0] += time.process_time() - began
+
+        return call
+
+    names = ("start", "advance", "evaluate", "media", "network")
+    methods = {name: getattr(Classifier, name) for name in names}
+    net = ", ".join(f"{key}: {value}" for key, value in LARGE[kind].items())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "one.yaml"
+        entry = f"learner: classifier, data: fashion-mnist, updates: {updates}, resources: {{mode: loop}}"
+        file.write_text(f"name: one\ntrials: [{{{entry}, net: {{{net}}}}}]\n")
+        experiment = load_experiment(file)
+        try:
+            for name, function in methods.items():
+                setattr(Classifier, name, timed(function))
+            began = time.process_time()
+            outcome = Driver(experiment, Path(folder) / "runs", executor=InlineExecutor(), workers=1).train()
+            total = time.process_time() - began
+        finally:
+            for name, function in methods.items():
+                setattr(Classifier, name, function)
+    assert [t["state"] for t in outcome.trials] == ["done"], outcome
+    return 1 - inside[0] / total
+
+
+def cohort(kind: str, rounds: int, times: int) -> tuple[float, float]:
+    """(eight loops over eight lanes, CPU seconds of the first chunk with compiling)."""
+    ours, loop = Ours("digits", SMALL[kind], SEEDS, "compiled"), Loop("digits", SMALL[kind])
+    found = interleaved({"ours": (ours.step, times), "bare": (loop.step, times * ours.updates)}, rounds)
+    return SEEDS * ours.updates * found["bare"] / found["ours"], ours.first
+
+
+def main() -> None:
+    """Measures all sides in turn."""
+    options = parse("supervised", __doc__)
+    torch.set_num_threads(1)
+    rounds, times, updates = (3, 1, 300) if options.quick else (7, 4, 2000)
+    ratios: dict[str, float] = {}
+    details: dict[str, Any] = {"compile_seconds": {}, "seconds": {}}
+    for kind in LARGE:
+        note(f"{kind}:")
+        found = details["seconds"][kind] = large(kind, rounds, times)
+        for peer in ("bare", "lightning"):
+            if peer in found:
+                ratios[f"{kind}_over_{peer}"] = found["ours"] / found[peer]
+        ratios[f"{kind}_share"] = share_outside(kind, updates)
+    for kind in SMALL:
+        note(f"{SEEDS} small {kind}s:")
+        ratios[f"{kind}_cohort"], details["compile_seconds"][kind] = cohort(kind, rounds, 4 * times)
+    finish("supervised", ratios, details, options)
+
+
+if __name__ == "__main__":
+    main()
