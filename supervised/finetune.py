@@ -39,6 +39,7 @@ from nets import lora
 from nets.schedules import linear, warmup
 from nets.transfer import freeze, layers, unfreeze, unfreeze_top
 from supervised import finetune_rows, measures
+from supervised.controls import text_controls
 from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig, PretrainedConfig
 from supervised.finetune_models import find
 from supervised.finetune_nets import build, tokenizer
@@ -107,7 +108,9 @@ class Finetune(Learner):
         source, self.task = find(config.model), config.task
         self.tokenizer = None if self.task == "images" else tokenizer(source)
         self.rows, self.classes = self.read(config)
-        self.texts = [text for text, _ in data.pairs(config.data)["test"]] if self.task == "texts" else []
+        pairs = data.pairs(config.data) if self.task == "texts" else {}
+        self.texts = [text for text, _ in pairs.get("test", ())]
+        self.controls = text_controls(pairs["train"][: len(self.rows["train"].y)], pairs["test"]) if pairs else {}
         seed = derive_seed(self.seed, "finetune/init")
         pretrained = config.way not in RANDOM
         net = build(source, self.task, len(self.classes), config.side, pretrained, seed)
@@ -161,6 +164,7 @@ class Finetune(Learner):
             scores["test_bits_per_character"] = bits / test.characters
         else:
             scores["test_f1"] = float(measures.macro_f1(measures.confusion(guess, y, len(self.classes))))
+            scores |= self.controls
         return {name: torch.tensor([value], dtype=torch.float64) for name, value in scores.items()}
 
     def network(self, state: State, lane: int) -> nn.Module:
