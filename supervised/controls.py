@@ -15,7 +15,7 @@ __all__ = ["text_controls"]
 def text_controls(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> dict[str, float]:
     """Scores on test texts of the most frequent training class and of tf-idf with a logistic regression.
 
-    Words, signs and pairs of neighbours, sublinear counts (scikit-learn's vectoriser), classes weighted by their frequency;
+    Words, signs and pairs of neighbours, sublinear counts (scikit-learn's vectoriser), classes weighted by frequency;
     nothing is tuned.
 
     Args:
