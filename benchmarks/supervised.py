@@ -88,12 +88,13 @@ class Loop:
 class Ours:
     """The learner, chunk by chunk."""
 
-    def __init__(self, name: str, net: dict[str, Any], seeds: int, mode: Any) -> None:
+    def __init__(self, name: str, net: dict[str, Any], seeds: int, mode: Any, optimiser: str = "adamw") -> None:
         from harness.learner import Lanes
         from nets.lanes import Execution
         from supervised.classifier import Classifier
 
-        self.learner, config = Classifier(), Classifier.Config(data=name, net=net, epochs=1000, **PLAIN)
+        config = Classifier.Config(data=name, net=net, epochs=1000, optimiser=optimiser, **PLAIN)
+        self.learner = Classifier()
         self.updates = config.updates_of_a_chunk
         self.state = self.learner.start(Lanes((config,) * seeds, tuple(range(seeds)), Execution(mode)))
         began = time.process_time()
@@ -144,7 +145,10 @@ def lightning_side(name: str, net: dict[str, Any]) -> Callable[[int], float]:
 def large(kind: str, rounds: int, times: int) -> dict[str, float]:
     """Seconds of one update of each side, medians over rounds."""
     ours, loop = Ours("fashion-mnist", LARGE[kind], 1, "loop"), Loop("fashion-mnist", LARGE[kind])
-    sides = {"ours": (ours.step, times), "bare": (loop.step, times * ours.updates)}
+    fused = Ours("fashion-mnist", LARGE[kind], 1, "loop", "adamw-fused")
+    sides = {
+        "ours": (ours.step, times), "fused": (fused.step, times), "bare": (loop.step, times * ours.updates),
+    }  # fmt: skip
     if importlib.util.find_spec("lightning") is None:
         note("lightning is not installed (pip install lightning): its side is left out")
         found = interleaved(sides, rounds)
@@ -157,7 +161,7 @@ def large(kind: str, rounds: int, times: int) -> dict[str, float]:
         found = {name: float(np.median([part[name] for part in parts])) for name in sides}
         found["lightning"] = float(np.median(taken))
         note(f"lightning {1e3 * found['lightning']:.2f} ms an update")
-    return found | {"ours": found["ours"] / ours.updates}
+    return found | {name: found[name] / ours.updates for name in ("ours", "fused")}
 
 
 def share_outside(kind: str, updates: int) -> float:
@@ -220,6 +224,7 @@ def main() -> None:
         for peer in ("bare", "lightning"):
             if peer in found:
                 ratios[f"{kind}_over_{peer}"] = found["ours"] / found[peer]
+                ratios[f"{kind}_fused_over_{peer}"] = found["fused"] / found[peer]
         ratios[f"{kind}_share"] = share_outside(kind, updates)
     for kind in SMALL:
         note(f"{SEEDS} small {kind}s:")
