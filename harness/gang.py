@@ -67,7 +67,7 @@ class Gang:
         if self.size == 1:
             return tree
         leaves, form = pytree.tree_flatten(tree)
-        for dtype in {t.dtype for t in leaves if t.is_floating_point()}:
+        for dtype in dict.fromkeys(t.dtype for t in leaves if t.is_floating_point()):  # in one order for all workers
             places = [i for i, t in enumerate(leaves) if t.dtype == dtype]
             flat = torch.cat([leaves[i].reshape(-1) for i in places])
             distributed.all_reduce(flat)

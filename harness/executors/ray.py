@@ -122,7 +122,7 @@ class RayExecutor:
         others = [r for r, (s, _) in self._pending.items() if s == slot]
         if isinstance(answer, WorkerDiedError):
             return slot, self._again(slot, answer)
-        if others and answer.kind not in TOGETHER:
+        if answer.kind not in TOGETHER and self._called[slot] > 1:
             return slot, self._trouble(slot, answer, others)
         if rank == 0:
             self._heard[slot] = answer
@@ -130,7 +130,7 @@ class RayExecutor:
 
     def _trouble(self, slot: int, report: Report, others: list[Any]) -> Report | WorkerDiedError:
         """One of several cannot go on: because another has died, or for a reason of its own, which it has told."""
-        ended, _ = ray.wait(others, num_returns=len(others), timeout=SECONDS_FOR_OTHERS)
+        ended = ray.wait(others, num_returns=len(others), timeout=SECONDS_FOR_OTHERS)[0] if others else []
         deaths = [answer for answer in map(_result, ended) if isinstance(answer, WorkerDiedError)]
         return self._again(slot, deaths[0] if deaths else report)
 
