@@ -15,7 +15,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.results import Results
 
-__all__ = ["cell", "commit", "finish", "machine", "note", "parse", "parser", "trained"]
+__all__ = ["cell", "commit", "finish", "machine", "note", "parse", "parser", "share_outside", "trained"]
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -54,6 +56,47 @@ def trained(name: str, root: str) -> Results:
         return harness.load(name, root)
     except (FileNotFoundError, KeyError):
         sys.exit(f"{root}: no experiment {name} was run there; first `seedbed run` its file in experiments")
+
+
+def share_outside(learner: Any, text: str) -> float:
+    """Of a run through the driver, one process, the share of CPU time outside the learner's methods.
+
+    Args:
+        learner: the class that trains.
+        text: of the experiment file.
+    """
+    from harness.driver import Driver
+    from harness.executors.inline import InlineExecutor
+    from harness.experiment import load_experiment
+
+    inside = [0.0]
+
+    def timed(method: Callable) -> Callable:
+        def call(*args: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return method(*args, **options)
+            finally:
+                inside[0] += time.process_time() - began
+
+        return call
+
+    methods = {name: getattr(learner, name) for name in ("start", "advance", "evaluate", "media", "network")}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "one.yaml"
+        file.write_text(text)
+        experiment = load_experiment(file)  # reads the data: not timed
+        try:
+            for name, function in methods.items():
+                setattr(learner, name, timed(function))
+            began = time.process_time()
+            outcome = Driver(experiment, Path(folder) / "runs", executor=InlineExecutor(), workers=1).train()
+            total = time.process_time() - began
+        finally:
+            for name, function in methods.items():
+                setattr(learner, name, function)
+    assert {t["state"] for t in outcome.trials} == {"done"}, outcome
+    return 1 - inside[0] / total
 
 
 def note(text: str) -> None:

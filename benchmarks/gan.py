@@ -12,18 +12,16 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from benchmarks.common import finish, note, parse
+from benchmarks.common import finish, note, parse, share_outside
 
 SEEDS = 8
 BATCH = 128
@@ -134,42 +132,6 @@ def interleaved(sides: dict[str, tuple[Callable[[], None], int]], rounds: int) -
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def share_outside(images: int) -> float:
-    """Of a run of the ring through the driver, one process, the share of CPU time outside the learner's methods."""
-    from generative.gan import GAN
-    from harness.driver import Driver
-    from harness.executors.inline import InlineExecutor
-    from harness.experiment import load_experiment
-
-    inside = [0.0]
-
-    def timed(method: Callable) -> Callable:
-        def call(*args: Any, **options: Any) -> Any:
-            began = time.process_time()
-            try:
-                return method(*args, **options)
-            finally:
-                inside[0] += time.process_time() - began
-
-        return call
-
-    methods = {name: getattr(GAN, name) for name in ("start", "advance", "evaluate", "media", "network")}
-    with tempfile.TemporaryDirectory() as name:
-        file = Path(name) / "ring.yaml"
-        file.write_text(f"name: ring\nseeds: {SEEDS}\ntrials: [{{learner: gan, images: {images}}}]\n")
-        try:
-            for method, function in methods.items():
-                setattr(GAN, method, timed(function))
-            began = time.process_time()
-            outcome = Driver(load_experiment(file), Path(name) / "runs", executor=InlineExecutor(), workers=1).train()
-            total = time.process_time() - began
-        finally:
-            for method, function in methods.items():
-                setattr(GAN, method, function)
-    assert [t["state"] for t in outcome.trials] == ["done"] * SEEDS, outcome
-    return 1 - inside[0] / total
-
-
 def main() -> None:
     """Measures all sides in turn."""
     options = parse("gan", __doc__)
@@ -186,7 +148,9 @@ def main() -> None:
     loops = SEEDS * updates * ring["loop"]
     chunks = compiled.config.budget / compiled.config.chunk
     note("a whole run through the driver ...")
-    share = share_outside(64_000 if options.quick else compiled.config.budget)
+    trained = 64_000 if options.quick else compiled.config.budget
+    ring_file = f"name: ring\nseeds: {SEEDS}\ntrials: [{{learner: gan, images: {trained}}}]\n"
+    share = share_outside(type(compiled.learner), ring_file)
     finish(
         "gan",
         {

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.common import finish, note, parse
+from benchmarks.common import finish, note, parse, share_outside
 from benchmarks.gan import interleaved
 
 BATCH, SEEDS, LR = 64, 8, 1e-3
@@ -164,44 +162,11 @@ def large(kind: str, rounds: int, times: int) -> dict[str, float]:
     return found | {name: found[name] / ours.updates for name in ("ours", "fused")}
 
 
-def share_outside(kind: str, updates: int) -> float:
-    """Of a whole run through the driver, one process, the share of CPU time outside the learner's methods."""
-    from harness.driver import Driver
-    from harness.executors.inline import InlineExecutor
-    from harness.experiment import load_experiment
-    from supervised.classifier import Classifier
-
-    inside = [0.0]
-
-    def timed(method: Callable) -> Callable:
-        def call(*args: Any, **options: Any) -> Any:
-            began = time.process_time()
-            try:
-                return method(*args, **options)
-            finally:
-                inside[0] += time.process_time() - began
-
-        return call
-
-    names = ("start", "advance", "evaluate", "media", "network")
-    methods = {name: getattr(Classifier, name) for name in names}
+def one_run(kind: str, updates: int) -> str:
+    """The experiment file of one large network."""
     net = ", ".join(f"{key}: {value}" for key, value in LARGE[kind].items())
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "one.yaml"
-        entry = f"learner: classifier, data: fashion-mnist, updates: {updates}, resources: {{mode: loop}}"
-        file.write_text(f"name: one\ntrials: [{{{entry}, net: {{{net}}}}}]\n")
-        experiment = load_experiment(file)
-        try:
-            for name, function in methods.items():
-                setattr(Classifier, name, timed(function))
-            began = time.process_time()
-            outcome = Driver(experiment, Path(folder) / "runs", executor=InlineExecutor(), workers=1).train()
-            total = time.process_time() - began
-        finally:
-            for name, function in methods.items():
-                setattr(Classifier, name, function)
-    assert [t["state"] for t in outcome.trials] == ["done"], outcome
-    return 1 - inside[0] / total
+    entry = f"learner: classifier, data: fashion-mnist, updates: {updates}, resources: {{mode: loop}}"
+    return f"name: one\ntrials: [{{{entry}, net: {{{net}}}}}]\n"
 
 
 def cohort(kind: str, rounds: int, times: int) -> tuple[float, float]:
@@ -213,6 +178,8 @@ def cohort(kind: str, rounds: int, times: int) -> tuple[float, float]:
 
 def main() -> None:
     """Measures all sides in turn."""
+    from supervised.classifier import Classifier
+
     options = parse("supervised", __doc__)
     torch.set_num_threads(1)
     rounds, times, updates = (3, 1, 300) if options.quick else (7, 4, 2000)
@@ -225,7 +192,7 @@ def main() -> None:
             if peer in found:
                 ratios[f"{kind}_over_{peer}"] = found["ours"] / found[peer]
                 ratios[f"{kind}_fused_over_{peer}"] = found["fused"] / found[peer]
-        ratios[f"{kind}_share"] = share_outside(kind, updates)
+        ratios[f"{kind}_share"] = share_outside(Classifier, one_run(kind, updates))
     for kind in SMALL:
         note(f"{SEEDS} small {kind}s:")
         ratios[f"{kind}_cohort"], details["compile_seconds"][kind] = cohort(kind, rounds, 4 * times)
