@@ -46,24 +46,12 @@ if TYPE_CHECKING:
 else:
     Frame = block_config(
         "generator",
-        "dcgan-generator",
-        {"dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
+        "wave-generator",
+        {"wave-generator": {"place_features": 16}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
     )
-    Image = block_config("encoder", "dcgan", {"dcgan": {"hidden_features": 16, "norm": "none"}})
-    Video = block_config(
-        "encoder",
-        "video-cnn",
-        {
-            "video-cnn": {
-                "depth": 2,
-                "factorised": False,
-                "norm": "none",
-                "activation": "leaky_relu",
-                "first_stride": 2,
-                "pool": "none",
-            }
-        },
-    )
+    Image = block_config("encoder", "stacked-cnn", {"stacked-cnn": {"hidden_features": 16}, "dcgan": {"norm": "none"}})
+    clips = {"depth": 2, "norm": "none", "activation": "leaky_relu", "first_stride": 2, "pool": "none"}
+    Video = block_config("encoder", "stacked-cnn", {"video-cnn": clips})
 
 
 class VideoGANConfig(GeneratorConfig):
@@ -155,15 +143,17 @@ class VideoGAN(Generator):
         """Networks, average generators and optimisers at progress 0."""
         self.begin(lanes)
         execution = lanes.execution
-        self.g_net, g, _ = execution.stack(self._generator, lanes.init_seeds("video-gan/generator"))
+        self.g_net, g, buffers_g = execution.stack(self._generator, lanes.init_seeds("video-gan/generator"))
         self.d_nets, params = {}, {"g": g, "ema": {name: p.clone() for name, p in g.items()}}
+        buffers = {"g": buffers_g}
         for name in CRITICS:
             seeds = lanes.init_seeds(f"video-gan/{name}")
-            self.d_nets[name], params[name], _ = execution.stack(partial(self._critic, name), seeds)
+            self.d_nets[name], params[name], buffers[name] = execution.stack(partial(self._critic, name), seeds)
         self._update_each = execution.each(self._update)
-        self._sample_each = execution.each(lambda params, z: call(self.g_net, params, {}, z)[0], rare=True)
+        self._sample_each = execution.each(lambda params, buffers, z: call(self.g_net, params, buffers, z)[0], rare=True)
         return self.counters() | {
             "params": params,
+            "buffers": buffers,  # constants of the networks: no layer changes its own outside of training mode
             "optimiser": {name: adam_init(params[name], lanes=len(lanes)) for name in ("g", *CRITICS)},
         }
 
@@ -177,7 +167,7 @@ class VideoGAN(Generator):
         totals: dict[str, list[Tensor]] = {}
         for u in range(config.updates):
             hp = self._hyperparameters(progress + u * config.batch)
-            old = {name: state[name] for name in ("params", "optimiser")}
+            old = {name: state[name] for name in ("params", "buffers", "optimiser")}
             new, metrics = self._update_each(old, hp, state["alive"], real[:, u], z[:, u], index[:, u])
             state.update(new)
             for name, value in metrics.items():
@@ -187,16 +177,18 @@ class VideoGAN(Generator):
 
     def network(self, state: State, lane: int) -> nn.Module:
         """The average generator: noise [B, Z] to clips [B, T, C, H, W] with pixels in [-1, 1]."""
-        return module_of(self._generator, state["params"]["ema"], {}, lane)
+        return module_of(self._generator, state["params"]["ema"], state["buffers"]["g"], lane)
 
     def companions(self, state: State, lane: int) -> dict[str, nn.Module]:
         """The discriminators: frames [B, C, H, W], or clips [B, T, C, H, W], in [-1, 1] to logits [B, 1]."""
-        return {name: module_of(partial(self._critic, name), state["params"][name], {}, lane) for name in CRITICS}
+        weights = {name: (state["params"][name], state["buffers"][name]) for name in CRITICS}
+        return {name: module_of(partial(self._critic, name), *weights[name], lane) for name in CRITICS}
 
     def sample(self, state: State, count: int, purpose: str = "evaluate") -> Tensor:
         """Clips of the average generators, [K, count, T, C, H, W] in [0, 1]."""
         z = self.lanes.noise(f"video-gan/{purpose}", 0, (count, self.lanes.config.latent_features))
-        parts = [self._sample_each(state["params"]["ema"], part) for part in z.split(ROWS_AT_ONCE, 1)]
+        weights = (state["params"]["ema"], state["buffers"]["g"])
+        parts = [self._sample_each(*weights, part) for part in z.split(ROWS_AT_ONCE, 1)]
         return self.in_data_range(torch.cat(parts, 1))
 
     @classmethod
@@ -219,25 +211,25 @@ class VideoGAN(Generator):
         """One step of either discriminator, one of the generator, one of the average: (weights, metrics).
 
         Args:
-            old: parameters and optimisers.
+            old: parameters, buffers and optimisers.
             hp: values of this update.
             alive: whether this lane goes on.
             real: [B, T, C, H, W].
             z: [2, B, Z], for the discriminators and for the generator.
             index: int64 [4, B], the frames that the image discriminator sees: real and generated, in either step.
         """
-        params, optimiser = dict(old["params"]), dict(old["optimiser"])
+        params, buffers, optimiser = dict(old["params"]), old["buffers"], dict(old["optimiser"])
         metrics: dict[str, Tensor] = {}
 
         def generate(g: Any, z: Tensor) -> Tensor:
-            return call(self.g_net, g, {}, z)[0]
+            return call(self.g_net, g, buffers["g"], z)[0]
 
         def views(clips: Tensor, index: Tensor) -> dict[str, Tensor]:
             return {"image": frames_of(clips, index), "video": clips}
 
         def critic(name: str, d: Any, x: Tensor) -> tuple[Tensor, Any]:
-            logits, buffers = call(self.d_nets[name], d, {}, x)
-            return logits.squeeze(-1), buffers
+            logits, same = call(self.d_nets[name], d, buffers[name], x)
+            return logits.squeeze(-1), same
 
         def d_loss(d: Any, name: str, x: Tensor) -> Any:
             logits, slopes, _ = logits_and_slopes(lambda x: critic(name, d, x), x)
@@ -250,7 +242,7 @@ class VideoGAN(Generator):
             losses = []
             fakes = views(generate(g, z[1]), index[3])
             for name, x in views(real, index[2]).items():
-                on_real, on_fake = critic(name, params[name], torch.cat([x, fakes[name]]))[0].chunk(2)
+                on_real, on_fake = (critic(name, params[name], rows)[0] for rows in (x, fakes[name]))
                 losses.append(rpgan_generator_loss(on_real, on_fake))
             return torch.stack(losses).sum()
 
@@ -264,7 +256,7 @@ class VideoGAN(Generator):
         grads, metrics["g_loss"] = grad_and_value(g_loss)(params["g"])
         params["g"], optimiser["g"] = adam(params["g"], grads, optimiser["g"], hp["lr_g"], *betas)
         params["ema"] = ema_update(params["ema"], params["g"], hp["ema"])
-        return keep(alive, {"params": params, "optimiser": optimiser}, old), metrics
+        return keep(alive, {"params": params, "buffers": buffers, "optimiser": optimiser}, old), metrics
 
     # Schedules and data
 
