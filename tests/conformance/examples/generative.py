@@ -44,6 +44,15 @@ EXAMPLES = [
         {"kind": "mocogan-generator", "motion_features": 2, "noise_features": 1, "frame": FRAME}, (6,), (3, 1, 2, 2),
         lambda: (torch.randn(3, 6),),
     ),
+    Example(
+        {"kind": "wave-generator", "depth": 1, "activation": "silu", "shortest": 3.0, "classes": 2, **SMALL}, (2,),
+        (1, 4, 4), noise_and_labels,
+    ),
+    Example(
+        {"kind": "wave-generator", "depth": 1, "activation": "silu", "place_features": 1, **SMALL}, (2,), (2, 4, 3),
+        noise, tag="place",
+    ),
+    Example({"kind": "stacked-cnn", **SMALL}, (2, 1, 8, 8), smooth=False),
     Example({"kind": "r3gan-generator", **R3}, (2,), (1, 8, 8), noise, smooth=False, unused=silent(0, 2)),
     Example({"kind": "r3gan", **R3}, (8, 8), smooth=False, unused=silent(1, 3)),
     Example({"kind": "unet", "heads": 2, "dropout": 0.2, "classes": 2, **SMALL}, (1, 4, 4), None, noisy(1, 4, 4)),
