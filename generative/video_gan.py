@@ -1,9 +1,12 @@
 """MoCoGAN with today's losses: clips whose content is drawn once and whose motion is recurrent.
 
 Papers: Tulyakov et al. 2018 (MoCoGAN: content and motion codes, one discriminator for frames and one for clips); Huang
-et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, schedules); Karras et al. 2018 (moving average).
-Deliberate differences: R3GAN's loss in place of the non-saturating one, no batch norm in either discriminator
-(penalties need rows that do not influence each other) nor in the generator, and clips as long as the data's.
+et al. 2024 (R3GAN: relativistic pairing, R1 and R2 on every step, schedules); Karras et al. 2018 (moving average), 2021
+(StyleGAN3: waves that the code translates).
+Deliberate differences: R3GAN's loss in place of the non-saturating one; no batch norm in either discriminator
+(penalties need rows that do not influence each other) nor in the generator; frames are sums of waves that the motion
+code moves, instead of transposed convolutions; the discriminator of clips takes frames as channels, instead of 3-D
+convolutions; what `nets/mocogan.py` lists; and clips as long as the data's.
 
 Legend: K lanes, U updates of a chunk, B clips of a batch, T frames, Z the generator's noise; discriminators "image" (of
 one frame of every clip) and "video" (of the clip).
@@ -27,7 +30,7 @@ from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLaneFloat, Score
 from nets.ema import ema_update
-from nets.lanes import Work, call, grad_and_value, keep, module_of
+from nets.lanes import Work, call, grad_and_value, gradients, keep, module_of
 from nets.optim import adam, adam_init
 from nets.registry import build
 from nets.schedules import cosine
@@ -37,7 +40,7 @@ __all__ = ["VideoGAN", "VideoGANConfig"]
 CRITICS = ("image", "video")
 LOGIT = {"kind": "linear", "out_features": 1, "bias": False}  # the losses see differences of logits only
 ROWS_AT_ONCE = 500  # clips that an evaluation makes at once
-SECONDS = {"moving-shapes": 4e-3, "moving-digits": 1e-2}  # a clip, on one core of a 2-core machine
+SECONDS = {"moving-shapes": 2e-3, "moving-digits": 1e-2}  # a clip, on one core of a 2-core machine
 
 if TYPE_CHECKING:
     Frame = Any
@@ -47,7 +50,7 @@ else:
     Frame = block_config(
         "generator",
         "wave-generator",
-        {"wave-generator": {"place_features": 16}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
+        {"wave-generator": {"place_features": 16, "depth": 4}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
     )
     Image = block_config("encoder", "stacked-cnn", {"stacked-cnn": {"hidden_features": 16}, "dcgan": {"norm": "none"}})
     clips = {"depth": 2, "norm": "none", "activation": "leaky_relu", "first_stride": 2, "pool": "none"}
@@ -60,7 +63,7 @@ class VideoGANConfig(GeneratorConfig):
     kinds: ClassVar = ("video",)
 
     data: str = Field("moving-shapes", description="data set of clips")
-    images: int = Field(64_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
+    images: int = Field(224_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
     batch: int = Field(16, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")
@@ -74,17 +77,17 @@ class VideoGANConfig(GeneratorConfig):
     video_net: Video = Field(
         default_factory=dict, validate_default=True, description="encoder of the clips' discriminator: kind and fields"
     )
-    lr_g: PerLaneFloat = Field(3e-3, ge=0, description="the generator's learning rate at the start")
-    lr_d: PerLaneFloat = Field(2e-3, ge=0, description="the discriminators' learning rate at the start")
-    lr_end: float = Field(0.05, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma_image: PerLaneFloat = Field(0.1, ge=0, description="weight of R1 and R2 on frames at the start")
-    gamma_video: PerLaneFloat = Field(0.5, ge=0, description="weight of R1 and R2 on clips at the start")
-    gamma_end: float = Field(0.1, ge=0, le=1, description="both weights at the end, as a share of those at the start")
+    lr_g: PerLaneFloat = Field(4e-3, ge=0, description="the generator's learning rate at the start")
+    lr_d: PerLaneFloat = Field(4e-3, ge=0, description="the discriminators' learning rate at the start")
+    lr_end: float = Field(0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
+    gamma_image: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on frames at the start")
+    gamma_video: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on clips at the start")
+    gamma_end: float = Field(0.01, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
     beta2_end: float = Field(0.99, ge=0, lt=1, description="Adam's decay of the gradient's square at the end")
     ema_half_life: float = Field(
-        5_000, gt=0, description="clips after which the average generator has forgotten half of a former one"
+        10_000, gt=0, description="clips after which the average generator has forgotten half of a former one"
     )
 
     @model_validator(mode="after")
@@ -109,6 +112,8 @@ class VideoGANConfig(GeneratorConfig):
                 check()
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        if getattr(self.frame, "place_features", 0) > self.motion_features:
+            raise ValueError("frame.place_features: content would decide the place; take at most motion_features")
         return self
 
     @property
@@ -137,6 +142,7 @@ class VideoGAN(Generator):
     """K generators of clips, each with its own discriminators and its own real clips."""
 
     Config = VideoGANConfig
+    version = 2  # waves, summed motion, stacked frames
     score = Score("frechet_moving_shapes_clip", "min", worst=1e6)
 
     def start(self, lanes: Lanes) -> State:
@@ -238,13 +244,13 @@ class VideoGAN(Generator):
             seen = {"loss": loss, "r1": r1, "r2": r2, "margin": (on_real - on_fake).mean()}
             return loss + 0.5 * hp[f"gamma_{name}"] * (r1 + r2), {f"{name}_{key}": v for key, v in seen.items()}
 
-        def g_loss(g: Any) -> Tensor:
+        def g_loss(g: Any) -> Any:
             losses = []
             fakes = views(generate(g, z[1]), index[3])
             for name, x in views(real, index[2]).items():
                 on_real, on_fake = (critic(name, params[name], rows)[0] for rows in (x, fakes[name]))
                 losses.append(rpgan_generator_loss(on_real, on_fake))
-            return torch.stack(losses).sum()
+            return (loss := torch.stack(losses).sum()), {"g_loss": loss}
 
         betas = (hp["beta1"], hp["beta2"])
         fakes = views(generate(params["g"], z[0]), index[1])
@@ -253,7 +259,8 @@ class VideoGAN(Generator):
             grads, (_, seen) = grad_and_value(d_loss, has_aux=True)(params[name], name, rows)
             params[name], optimiser[name] = adam(params[name], grads, optimiser[name], hp["lr_d"], *betas)
             metrics |= seen
-        grads, metrics["g_loss"] = grad_and_value(g_loss)(params["g"])
+        grads, (_, seen) = gradients(g_loss)(params["g"])
+        metrics |= seen
         params["g"], optimiser["g"] = adam(params["g"], grads, optimiser["g"], hp["lr_g"], *betas)
         params["ema"] = ema_update(params["ema"], params["g"], hp["ema"])
         return keep(alive, {"params": params, "buffers": buffers, "optimiser": optimiser}, old), metrics
