@@ -8,8 +8,9 @@ from generative.video_gan import VideoGAN, VideoGANConfig, frames_of
 from harness.learner import Lanes
 from nets.lanes import Execution
 
-TINY = {"batch": 4, "images": 400, "samples": 100, "motion_features": 4, "frame": {"hidden_features": 2},
-        "image_net": {"hidden_features": 2}, "video_net": {"hidden_features": 2}}  # fmt: skip
+TINY = {"batch": 4, "images": 400, "samples": 100, "motion_features": 4,
+        "frame": {"hidden_features": 8, "depth": 1, "place_features": 4}, "image_net": {"hidden_features": 2},
+        "video_net": {"hidden_features": 2}}  # fmt: skip
 
 
 def started(**fields):
@@ -65,6 +66,30 @@ def test_the_first_samples_do_not_depend_on_how_many_there_are():
     assert 0 <= few.min() <= few.max() <= 1
 
 
+def test_other_networks_train_as_well():
+    """3-D convolutions and transposed ones: MoCoGAN's own."""
+    kinds = {"frame": "dcgan-generator", "image_net": "dcgan", "video_net": "video-cnn"}
+    learner, state = started(**{name: {"kind": kind, "hidden_features": 2} for name, kind in kinds.items()})
+    before = {name: {n: p.clone() for n, p in params.items()} for name, params in state["params"].items()}
+    metrics = learner.advance(state)
+    assert all(torch.isfinite(value).all() for value in metrics.values())
+    for name, params in before.items():
+        assert any(not torch.equal(p, state["params"][name][n]) for n, p in params.items()), name
+
+
+def test_content_stays_where_it_has_no_say_in_the_place():
+    """One content, another motion: the same pictures, moved."""
+    learner, state = started(content_features=3)
+    net, z = learner.network(state, 0), torch.randn(1, learner.lanes.config.latent_features)
+    other = z.clone()
+    other[:, 3:] += 1.0
+    seen: list[torch.Tensor] = []
+    net.frame.picture.register_forward_hook(lambda _, __, made: seen.append(made))
+    assert not torch.equal(net(z), net(other))
+    torch.testing.assert_close(seen[0], seen[1])
+    assert (seen[0] == seen[0][:1]).all()  # in every frame
+
+
 def test_networks_are_the_average_generator_and_both_discriminators():
     learner, state = started()
     z = torch.randn(2, learner.lanes.config.latent_features)
@@ -78,6 +103,7 @@ def test_networks_are_the_average_generator_and_both_discriminators():
     ("fields", "message"),
     [
         ({"data": "digits"}, "holds images; this learner makes video"),
+        ({"frame": {"place_features": 5}}, "frame.place_features: content would decide the place"),
         ({"video_net": {"norm": "batch"}}, "video_net.norm: under R1 and R2"),
         ({"image_net": {"kind": "dcgan", "norm": "batch"}}, "image_net.norm: under R1 and R2"),
         ({"frame": {"kind": "r3gan-generator", "hidden_features": 3}}, "frame: group_features=16 does not divide"),
