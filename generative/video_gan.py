@@ -50,7 +50,10 @@ else:
     Frame = block_config(
         "generator",
         "wave-generator",
-        {"wave-generator": {"place_features": 16, "depth": 4}, "dcgan-generator": {"hidden_features": 16, "norm": "layer"}},
+        {
+            "wave-generator": {"place_features": 16, "depth": 4},
+            "dcgan-generator": {"hidden_features": 16, "norm": "layer"},
+        },
     )
     Image = block_config("encoder", "stacked-cnn", {"stacked-cnn": {"hidden_features": 16}, "dcgan": {"norm": "none"}})
     clips = {"depth": 2, "norm": "none", "activation": "leaky_relu", "first_stride": 2, "pool": "none"}
@@ -63,7 +66,7 @@ class VideoGANConfig(GeneratorConfig):
     kinds: ClassVar = ("video",)
 
     data: str = Field("moving-shapes", description="data set of clips")
-    images: int = Field(224_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
+    images: int = Field(320_000, ge=1, description="real clips shown in training (rounded up to whole chunks)")
     batch: int = Field(16, ge=1, description="clips of one update")
     content_features: int = Field(16, ge=1, description="width of the noise that decides what is seen, one a clip")
     motion_features: int = Field(16, ge=1, description="width of the motion code, the recurrent network's state")
@@ -80,7 +83,7 @@ class VideoGANConfig(GeneratorConfig):
     lr_g: PerLaneFloat = Field(4e-3, ge=0, description="the generator's learning rate at the start")
     lr_d: PerLaneFloat = Field(4e-3, ge=0, description="the discriminators' learning rate at the start")
     lr_end: float = Field(0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
-    gamma_image: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on frames at the start")
+    gamma_image: PerLaneFloat = Field(0.5, ge=0, description="weight of R1 and R2 on frames at the start")
     gamma_video: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on clips at the start")
     gamma_end: float = Field(0.01, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
@@ -156,7 +159,7 @@ class VideoGAN(Generator):
             seeds = lanes.init_seeds(f"video-gan/{name}")
             self.d_nets[name], params[name], buffers[name] = execution.stack(partial(self._critic, name), seeds)
         self._update_each = execution.each(self._update)
-        self._sample_each = execution.each(lambda params, buffers, z: call(self.g_net, params, buffers, z)[0], rare=True)
+        self._sample_each = execution.each(lambda *weights_and_z: call(self.g_net, *weights_and_z)[0], rare=True)
         return self.counters() | {
             "params": params,
             "buffers": buffers,  # constants of the networks: no layer changes its own outside of training mode

@@ -45,8 +45,9 @@ def test_place_and_what_is_seen_have_noise_of_their_own():
     parts = {name: (net.picture(x[:, :3]), net.place(x[:, 3:])) for name, x in
              (("z", z), ("elsewhere", elsewhere), ("other", other))}  # fmt: skip
     assert not torch.equal(net(z), net(elsewhere))
-    assert torch.equal(parts["z"][0], parts["elsewhere"][0]) and not torch.equal(parts["z"][0], parts["other"][0])
-    assert torch.equal(parts["z"][1], parts["other"][1]) and not torch.equal(parts["z"][1], parts["elsewhere"][1])
+    for part, (same, different) in enumerate((("elsewhere", "other"), ("other", "elsewhere"))):
+        assert torch.equal(parts["z"][part], parts[same][part])
+        assert not torch.equal(parts["z"][part], parts[different][part])
 
 
 def test_waves_are_all_of_their_length_or_more_and_each_direction_once():
