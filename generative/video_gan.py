@@ -203,7 +203,7 @@ class VideoGAN(Generator):
     @classmethod
     def work(cls, config: VideoGANConfig, lanes: int) -> Work:
         """What a cohort costs, for choosing how it is executed."""
-        return Work(config.seconds_per_progress * config.budget * lanes, 120.0, speedup=1.3, loop_on_cpu=True)
+        return Work(config.seconds_per_progress * config.budget * lanes, 120.0, speedup=1.9, loop_on_cpu=True)
 
     # Functions of one trial
 
