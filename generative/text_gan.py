@@ -5,9 +5,9 @@ nets/returns.py). A text is an episode: a state is what is written, an action th
 is D(text) in [0, 1] at the end. Beginnings are valued by Monte-Carlo roll-outs, V(y_1..t) = mean D(roll-out).
 Three phases, by progress: likelihood of real texts, then the judge alone, then the game.
 Deliberate differences: the gradient uses the advantage V(y_1..t) - V(y_1..t-1) (equation 4's value with a baseline of
-zero mean; lambda > 0 mixes further ahead) instead of the bare value; the roll-outs' policy is the writer itself, not a
-delayed copy; a judge without highway layer; decoupled weight decay; an update of the judge draws its texts afresh
-instead of making epochs over a stored set.
+zero mean; lambda > 0 mixes further ahead) instead of the bare value, unless baseline: false asks for that; the
+roll-outs' policy is the writer itself, not a delayed copy; a judge without highway layer; decoupled weight decay; an
+update of the judge draws its texts afresh instead of making epochs over a stored set.
 
 Legend: K lanes, U updates of a chunk, B texts of a batch, T tokens of a text, R roll-outs of a beginning, C updates of
 the judge in a round; y a text, v values, u uniform noise.
@@ -35,7 +35,7 @@ from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.registry import build
 from nets.returns import gae
 
-__all__ = ["Sentences", "TextGAN", "TextGANConfig", "advantages", "rollouts"]
+__all__ = ["Sentences", "TextGAN", "TextGANConfig", "advantages", "rollouts", "verdicts"]
 
 
 class TextGANConfig(JudgedConfig):
@@ -46,6 +46,9 @@ class TextGANConfig(JudgedConfig):
     rollouts: int = Field(4, ge=1, description="roll-outs that value a beginning of a text")
     lam: PerLaneFloat = Field(
         0.0, ge=0, le=1, description="how far an advantage looks ahead: 0 one token (SeqGAN), 1 to the end of the text"
+    )
+    baseline: bool = Field(
+        True, description="false: every token is worth the whole text's expected verdict, as in SeqGAN; lam has no say"
     )
     weight_decay: PerLaneFloat = Field(1e-2, ge=0, description="decoupled weight decay of the judge")
     dropout: float = Field(0.25, ge=0, lt=1, description="dropout of the judge")
@@ -109,6 +112,11 @@ def advantages(begun: Tensor, whole: Tensor, lam: Any) -> Tensor:
     last[-1] = True
     steps = Sentences(torch.where(last, whole, 0.0), last, torch.zeros_like(last))
     return gae(steps, value, torch.cat([begun, whole.unsqueeze(0)]), 1.0, lam)
+
+
+def verdicts(begun: Tensor, whole: Tensor, lam: Any) -> Tensor:
+    """The worth of the text as every token leaves it: Q [T, B] of SeqGAN's equation 4; arguments of `advantages`."""
+    return torch.cat([begun, whole.unsqueeze(0)])
 
 
 class TextGAN(TextGenerator):
@@ -179,16 +187,17 @@ class TextGAN(TextGenerator):
         begun = rollouts(partial(next_token, self.net, params["g"]), y, u_on)
         verdict = torch.sigmoid(self._logit(params["d"], torch.cat([begun.flatten(0, 2), y])))
         whole, values = verdict[-len(y) :], verdict[: -len(y)].reshape(begun.shape[:3]).mean(1)
-        advantage = advantages(values, whole, hp["lam"]).T  # [B, T]
+        value = advantages if self.lanes.config.baseline else verdicts
+        worth = value(values, whole, hp["lam"]).T  # [B, T]
 
-        # equation 8: the gradient of log G(y_t | y_1..t-1) times what y_t adds
-        grads, _ = grad_and_value(lambda g: (nll(self.net, g, y) * advantage).mean())(params["g"])
+        # equation 8: the gradient of log G(y_t | y_1..t-1) times what y_t is worth
+        grads, _ = grad_and_value(lambda g: (nll(self.net, g, y) * worth).mean())(params["g"])
         grads, norm = clip_by_global_norm(grads, CLIP)
         params["g"], state["g"] = adam(params["g"], grads, state["g"], hp["lr_g"])
         for c in range(self.lanes.config.judge_updates):
             one = pytree.tree_map(lambda t, c=c: t[c], judging)
             params["d"], state["d"], metrics = self._judged_step(params, state["d"], hp, *one)
-        shown = {"verdict": whole.mean(), "advantage": advantage.square().mean().sqrt(), "g_norm": norm}
+        shown = {"verdict": whole.mean(), "advantage": worth.square().mean().sqrt(), "g_norm": norm}
         return keep(alive, {"params": params, "optimiser": state}, old), {**metrics, **shown}
 
     def _judged_step(self, params: Any, optimiser: Any, hp: Any, real: Tensor, u: Tensor, key: Tensor) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nets.activations import activation as activation_named
+from nets.attend import transformed
 from nets.mlp import Init, init_linear
 from nets.norms import NormName
 from nets.norms import norm as norm_named
@@ -16,7 +18,7 @@ from nets.registry import register
 from nets.regularise import Dropout
 from nets.resample import Downsample
 
-__all__ = ["CNN", "ConvBlock", "GlobalPool", "Pool", "PoolName", "halving", "image_shape"]
+__all__ = ["CNN", "ConvBlock", "GlobalPool", "Pool", "PoolName", "channels_last", "halving", "image_shape"]
 
 PoolName = Literal["none", "max", "average", "blur"]
 
@@ -42,6 +44,17 @@ def image_shape(kind: str, in_shape: tuple[int, ...], smallest: int = 1) -> tupl
             f"encoder '{kind}' needs images of {smallest} x {smallest} or more, not {height} x {width}"
         )
     return channels, height, width
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images [B, C, H, W] with a pixel's channels side by side in memory; the numbers are the same.
+
+    So torch's CPU kernels for few channels are fastest: a third of an update of a small CNN, half of a ResNet's. What
+    follows keeps the order. Only in an ordinary call: inside vmap, grad and compilation it is `x` itself.
+    """
+    if x.device.type != "cpu" or transformed(x):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 @register("pool", role="layer")
@@ -154,7 +167,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_features, H, W] to [B, out_features, H / 2, W / 2] (with one halving)."""
-        return self.pool(self.dropout(self.activation(self.norm(self.conv(x)))))
+        return self.pool(self.dropout(self.activation(self.norm(channels_last(self.conv(x))))))
 
 
 @register("cnn", role="encoder")

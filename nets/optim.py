@@ -251,7 +251,7 @@ def adam_fused(
         return adam(params, grads, state, lr, beta1, beta2, eps, weight_decay, scale=scale)
     after, mean, square = ({n: t[n].clone() for n in plain} for t in (plain, state["mean"], state["square"]))
     count = state["count"] + 1
-    steps = [state["count"].clone() for _ in plain]  # the kernel's caller counts on in each
+    steps = [*state["count"].repeat(len(plain)).unbind()]  # the kernel's caller counts on in each
     with torch.no_grad():
         adamw(
             [*after.values()],
@@ -314,6 +314,8 @@ def clip_by_global_norm(grads: Params, limit: Coefficient) -> tuple[dict[str, Te
     """
     norm = global_norm(grads)
     scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+    if scale.device.type == "cpu" and not transformed(scale) and scale == 1:
+        return dict(grads), norm  # an ordinary call may look at a number, and save the products
     return {name: g * scale for name, g in grads.items()}, norm
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from nets.activations import activation as activation_named
-from nets.conv import GlobalPool, image_shape
+from nets.conv import GlobalPool, channels_last, image_shape
 from nets.mlp import init_linear
 from nets.norms import NormName
 from nets.norms import norm as norm_named
@@ -47,6 +47,11 @@ class NormedConv(nn.Sequential):
             bias=norm != "batch",
         )
         super().__init__(init_linear(conv, "kaiming"), norm_named(norm, out_features, channels_first=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, in_features, H, W] to [B, out_features, H / stride, W / stride]."""
+        conv, norm = self
+        return norm(channels_last(conv(x)))
 
 
 def shortcut(in_features: int, out_features: int, stride: int, norm: NormName) -> nn.Module:

@@ -10,8 +10,8 @@ next token of a text, images with classes.
                                                    random     control: a new head on a trunk that stays random
 
 Deliberate differences: rates fall linearly to 0 in every way (Howard & Ruder's triangle is steeper); a new head has a
-rate of its own; layers that are frozen keep their batch norm's moments; a trunk that stays frozen is run once, without
-its dropout.
+rate of its own; layers that are frozen keep their batch norm's moments (a random trunk's are those of the training
+rows); a trunk that stays frozen is run once, without its dropout.
 
 State: the network and torch's AdamW; what is saved are trained parameters, buffers and the optimiser. Dropout is seeded
 from (seed, progress) at every update, so that on a CPU a resumed run equals an uninterrupted one bit for bit.
@@ -42,7 +42,7 @@ from supervised import finetune_rows, measures
 from supervised.controls import text_controls
 from supervised.finetune_config import FROZEN, RANDOM, FinetuneConfig, PretrainedConfig
 from supervised.finetune_models import find
-from supervised.finetune_nets import build, tokenizer
+from supervised.finetune_nets import build, calibrate, tokenizer
 from supervised.finetune_rows import Split
 
 __all__ = ["Finetune", "FinetuneConfig", "prepare", "rated"]
@@ -88,6 +88,7 @@ class Finetune(Learner):
     unit = "rows"
     score = Score("test_accuracy", "max", worst=0.0, select="val_accuracy")
     foreign = True
+    version = 2  # batch norms of random trunks have moments of their own
 
     @classmethod
     def score_of(cls, config: FinetuneConfig) -> Score:
@@ -118,6 +119,9 @@ class Finetune(Learner):
         self.forward: Any = self.net
         self.untouched = float(self._judged("test")[0].mean()) if self.task == "language" else math.nan
         prepare(self.net, config, seed)
+        if config.way == "random":
+            batches = self.rows["train"].x.split(config.batch)
+            calibrate(self.net, lambda rows: self.net.features(rows.to(lanes.execution.device)), batches)
         if config.way in FROZEN:  # its trunk is a function that never changes: one pass over the rows is enough
             self.rows = {s: Split(self._run(self.net.features, rows.x), rows.y) for s, rows in self.rows.items()}
             self.forward = self.net.head

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -21,10 +21,11 @@ from torch.nn import functional
 
 from supervised.finetune_models import Source
 
-__all__ = ["ENDED", "Images", "Language", "Texts", "build", "tokenizer"]
+__all__ = ["ENDED", "Images", "Language", "Texts", "build", "calibrate", "tokenizer"]
 
 ENDED = -1  # a token after the end of a text
 TEMPERATURE = 0.05  # of cosines that become probabilities
+MOMENTUM = 0.1  # of batch norms that have no moments yet; ImageNet's networks have 0.01 for a hundred times the updates
 IMAGENET = {"efficientnet": (0.498, 0.502)}  # mean and deviation of pixels in [0, 1]; others: 0.5 and 0.5
 
 
@@ -195,6 +196,9 @@ def build(source: Source, task: str, classes: int, side: int, pretrained: bool, 
             trunk = _efficientnet(source, side, pretrained)
         else:
             trunk = _hugging_face(source, task, pretrained)
+        if not pretrained:
+            for norm in _batch_norms(trunk):
+                norm.momentum = MOMENTUM
         if task == "language":
             return Language(trunk).float()
         torch.manual_seed(seed)  # the same head, whatever the trunk drew
@@ -203,6 +207,35 @@ def build(source: Source, task: str, classes: int, side: int, pretrained: bool, 
         if task == "retrieval":
             return Retrieval(trunk).float()
         return Images(trunk, classes, side, *IMAGENET.get(source.kind, (0.5, 0.5))).float()
+
+
+def calibrate(net: nn.Module, run: Callable[[Any], Any], batches: Iterable[Any]) -> None:
+    """Gives batch norms the mean moments of these batches; weights and everything else stay.
+
+    Args:
+        net: left in evaluation mode.
+        run: a function of one batch that calls the network.
+        batches: one at least; none is looked at where there is no batch norm.
+    """
+    norms = _batch_norms(net)
+    if not norms:
+        return
+    kept = [norm.momentum for norm in norms]
+    net.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for the mean of all batches
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            run(batch)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    net.eval()
+
+
+def _batch_norms(net: nn.Module) -> list[Any]:
+    return [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def tokenizer(source: Source) -> Any:

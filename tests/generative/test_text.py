@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from generative.text_gan import TextGAN, TextGANConfig, advantages, rollouts
+from generative.text_gan import TextGAN, TextGANConfig, advantages, rollouts, verdicts
 from generative.text_generator import before, nll, spread
 from generative.text_gumbel import TextGumbelConfig, straight_through, write_softly
 from generative.text_mle import TextMLE, TextMLEConfig
@@ -76,7 +76,8 @@ def test_advantages_are_what_a_token_adds():
     assert not torch.allclose(advantages(begun, whole, 0.5), after - value)
 
 
-def test_the_policy_gradient_is_the_gradient_of_the_expected_verdict():
+@pytest.mark.parametrize("value", [advantages, verdicts])
+def test_the_policy_gradient_is_the_gradient_of_the_expected_verdict(value):
     """Over all texts of two tokens of two, with exact values: sum p(y) A grad log p(y) = grad sum p(y) D(y)."""
     logits = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)  # first token; second after 0; after 1
     texts = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -86,7 +87,7 @@ def test_the_policy_gradient_is_the_gradient_of_the_expected_verdict():
     p = log_p.sum(0).exp()
     (exact,) = torch.autograd.grad((p * verdict).sum(), logits, retain_graph=True)
     begun = (log_p[1].exp() * verdict).reshape(2, 2).sum(1).repeat_interleave(2).unsqueeze(0).detach()
-    (found,) = torch.autograd.grad((p.detach() * (log_p * advantages(begun, verdict, 0.0)).sum(0)).sum(), logits)
+    (found,) = torch.autograd.grad((p.detach() * (log_p * value(begun, verdict, 0.0)).sum(0)).sum(), logits)
     torch.testing.assert_close(found, exact)
 
 

@@ -276,6 +276,23 @@ def test_frozen_batch_norms_keep_their_moments():
     assert (net[1].running_mean != 0).all()
 
 
+def test_a_random_trunk_is_judged_by_moments_of_its_own_rows():
+    net = nn.Sequential(nn.BatchNorm1d(3, momentum=0.01), nn.Linear(3, 2), nn.BatchNorm1d(2, momentum=0.01))
+    batches = [torch.randn(64, 3) * 4 + 7 for _ in range(5)]
+    weights = [p.clone() for p in net.parameters()]
+    finetune_nets.calibrate(net, net, batches)
+    rows = torch.cat(batches)
+    torch.testing.assert_close(net[0].running_mean, rows.mean(0))
+    torch.testing.assert_close(net[0].running_var, rows.var(0), rtol=0.05, atol=0)
+    out = net(rows)
+    torch.testing.assert_close(out.mean(0), torch.zeros(2), rtol=0, atol=0.05)
+    torch.testing.assert_close(out.std(0), torch.ones(2), rtol=0.05, atol=0)
+    assert not net.training
+    assert net[0].momentum == 0.01
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+    finetune_nets.calibrate(nn.Linear(3, 2), lambda batch: pytest.fail("nothing to calibrate"), batches)
+
+
 def test_nothing_is_printed_and_nothing_is_fetched(started, capfd, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection was tried"))
     for way in ("full", "scratch"):
