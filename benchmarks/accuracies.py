@@ -61,9 +61,9 @@ WANTED = {
 
 
 def label_of(config: Mapping[str, Any]) -> str:
-    """What people call a line: a perceptron whose layers are all linear is a logistic regression."""
+    """What people call a line: a perceptron with shortcuts is one, and one whose layers are all linear is logistic."""
     linear = config.get("config.net.activation") == "identity"
-    return f"{config['config.data']}, {'logistic' if linear else config['config.net.kind']}"
+    return f"{config['config.data']}, {'logistic' if linear else config['config.net.kind'].removeprefix('residual-')}"
 
 
 def lines_of(trials: pd.DataFrame, metrics: pd.DataFrame) -> list[dict[str, Any]]:

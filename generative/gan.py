@@ -57,10 +57,13 @@ class GANConfig(GeneratorConfig):
         "ring-8": {"images": 3_072_000, "gamma": 0.01, "gamma_end": 0.01},
         # its sines see so fine on so wide a plane that the penalty has to hold them back until all modes are found
         "grid-25": {
-            "images": 1_536_000,
+            "images": 1_280_000,
+            "latent_features": 16,
+            "generator": {"kind": "mlp-generator", "hidden_features": 128},
             "net": {"kind": "fourier-mlp", "hidden_features": 64, "depth": 3},
             "gamma": 1.0,
             "gamma_end": 1e-4,
+            "ema_half_life": 2_000,  # averages are narrower than what they average
         },
         "digits": {
             "images": 256_000,

@@ -44,11 +44,13 @@ __all__ = [
     "module_of",
     "reset_compiler",
     "resolve_device",
+    "scanned",
     "use_compile_cache",
 ]
 
 Tree = Any  # a tensor, or nested dicts / tuples of tensors
 Mode = Literal["eager", "compiled", "loop"]
+InDims = int | tuple[int | None, ...]  # as torch.vmap's: 0 for a lane axis, None for none
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Execution:
         return time.perf_counter() - began
 
     def each(
-        self, function: Callable, in_dims: int | tuple[int | None, ...] = 0, rare: bool = False
+        self, function: Callable, in_dims: InDims = 0, rare: bool = False
     ) -> Callable:
         """Turns a function of one trial into one of K: every argument and result gains a leading lane axis.
 
@@ -139,10 +141,11 @@ class Execution:
             return Compiled(batched)
         return batched
 
-    def scan(self, function: Callable, in_dims: int | tuple[int | None, ...] = 0) -> Callable:
+    def scan(self, function: Callable, in_dims: InDims = 0) -> Callable:
         """As `each`, for a function that is applied again and again to its own result.
 
-        Compiled lanes then pay once for taking their trees of tensors apart, not at every call.
+        Compiled lanes then pay once for taking their trees of tensors apart, and a single lane of "loop" once for being
+        taken out, not at every call.
 
         Args:
             function: (carry, x, ...) to (carry, y), carry a tree of the same names, shapes and types before and after.
@@ -152,7 +155,9 @@ class Execution:
             A function (carry, [x, ...], ...) to (the last carry, [y, ...]).
         """
         step = self.each(function, in_dims)
-        return step.scan if isinstance(step, Compiled) else partial(_scanned, step)
+        if self.mode == "loop":
+            return partial(_scanned_alone, function, step, in_dims)
+        return step.scan if isinstance(step, Compiled) else partial(scanned, step)
 
 
 def call(
@@ -232,7 +237,8 @@ def module_of(build: Callable[[], nn.Module], params: Tree, buffers: Tree, lane:
     return net
 
 
-def _scanned(step: Callable, carry: Tree, xs: Iterable[Tree], *rest: Any) -> tuple[Tree, list[Tree]]:
+def scanned(step: Callable, carry: Tree, xs: Iterable[Tree], *rest: Any) -> tuple[Tree, list[Tree]]:
+    """(last carry, all y) of `carry, y = step(carry, x, *rest)` for every x."""
     ys = []
     for x in xs:
         carry, y = step(carry, x, *rest)
@@ -240,24 +246,39 @@ def _scanned(step: Callable, carry: Tree, xs: Iterable[Tree], *rest: Any) -> tup
     return carry, ys
 
 
+def _scanned_alone(
+    function: Callable, step: Callable, in_dims: InDims, carry: Tree, xs: Iterable[Tree], *rest: Any
+) -> tuple[Tree, list[Tree]]:
+    """As `scanned`; of one lane by `function` itself, with one view of it for all steps."""
+    dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * (2 + len(rest))
+    if dims[0] is None or pytree.tree_leaves(carry)[0].shape[0] > 1:
+        return scanned(step, carry, xs, *rest)
+    fixed = [a if d is None else _row(a, 0) for a, d in zip(rest, dims[2:], strict=True)]
+    rows = (x if dims[1] is None else _row(x, 0) for x in xs)
+    return _mapped(lambda t: t.unsqueeze(0), scanned(function, _row(carry, 0), rows, *fixed))
+
+
 def _mapped(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
-    """`pytree.tree_map`, in half its time where a tree is dicts of tensors, as networks' are."""
+    """`pytree.tree_map`, in half its time for what networks' trees are made of."""
     if isinstance(tree, Tensor):
         return function(tree)
     if isinstance(tree, dict):
         return {name: _mapped(function, part) for name, part in tree.items()}
+    if type(tree) in (tuple, list):
+        return type(tree)(_mapped(function, part) for part in tree)
     return pytree.tree_map(function, tree)
 
 
-def _one_after_another(function: Callable, in_dims: int | tuple[int | None, ...]) -> Callable:
-    def row(tree: Tree, k: int) -> Tree:
-        return _mapped(lambda t: t.select(0, k), tree)
+def _row(tree: Tree, k: int) -> Tree:
+    return _mapped(lambda t: t.select(0, k), tree)
 
+
+def _one_after_another(function: Callable, in_dims: InDims) -> Callable:
     def looped(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
         pairs = list(zip(args, dims, strict=True))
         count = next(pytree.tree_leaves(a)[0].shape[0] for a, d in pairs if d is not None)
-        rows = [function(*(a if d is None else row(a, k) for a, d in pairs)) for k in range(count)]
+        rows = [function(*(a if d is None else _row(a, k) for a, d in pairs)) for k in range(count)]
         if count == 1:
             return _mapped(lambda t: t.unsqueeze(0), rows[0])  # as stacking, without a copy
         return pytree.tree_map(lambda *ts: torch.stack(ts), *rows)

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from harness.data import Card
 from harness.learner import Lanes, Learner, Metrics, State
 from nets import augment
 from nets.ema import ema_update, half_life_decay
-from nets.lanes import Work, call, grad_and_value, gradients, keep, module_of
+from nets.lanes import Work, call, grad_and_value, gradients, keep, module_of, scanned
 from nets.looking import activation_statistics, layer_statistics
 from nets.optim import OPTIMISERS, clip_by_global_norm
 from nets.precision import autocast
@@ -140,7 +141,8 @@ class Supervised(Learner):
         self.net, params, buffers = lanes.stack(self._build, f"{self.purpose}/init")
         self.descent = Descent.of(lanes, params)
         self._forward = autocast(self._called, getattr(torch, config.precision), execution.device)
-        self._update_each = self._update_together if lanes.gang.size > 1 else execution.each(self._update)
+        together = lanes.gang.size > 1
+        self._descend = partial(scanned, self._update_together) if together else execution.scan(self._update)
         self._gradients_each, self._step_each = execution.each(self._gradients), execution.each(self._step)
         self._look_each = execution.each(self._look)
         self._output_each = execution.each(self._output, in_dims=(0, 0, None), rare=True)
@@ -161,18 +163,25 @@ class Supervised(Learner):
         progress = int(state["progress"][0])
         x, target = self.batches(progress)
         keys = self.lanes.keys(f"{self.purpose}/noise", progress, config.updates_of_a_chunk)
+        updates = config.updates_of_a_chunk
+
+        def numbers(u: int) -> Any:
+            done = (progress + u * config.batch) / config.budget
+            return {**self.hyper, "lr": self.schedule(self.hyper["lr"], done)}, x[:, u], target[:, u], keys[:, u]
+
+        every, first = config.layers_every, progress // config.batch
+        looked = {u for u in range(updates) if every and (first + u) % every == 0}
+        weights: dict[str, Any] = {name: state[name] for name in ("params", "buffers", "optimiser")}
         totals: dict[str, Tensor] = {}
         seen: dict[str, Tensor] = {}
-        for u in range(config.updates_of_a_chunk):
-            done = (progress + u * config.batch) / config.budget
-            hp = {**self.hyper, "lr": self.schedule(self.hyper["lr"], done)}
-            weights = {name: state[name] for name in ("params", "buffers", "optimiser")}
-            rows = x[:, u], target[:, u], keys[:, u]
-            new, metrics = self._update_each(weights, hp, state["alive"], *rows)
-            state.update(new)
-            totals = {name: totals.get(name, 0) + value / len(keys[0]) for name, value in metrics.items()}
-            if config.layers_every and (progress // config.batch + u) % config.layers_every == 0:
-                seen = self._look_each(weights, new["params"], hp, *rows)
+        for look, run in groupby(range(updates), lambda u: u if u in looked else -1):  # a look is a run of its own
+            before = weights
+            weights, found = self._descend(before, map(numbers, run), state["alive"])
+            for metrics in found:
+                totals = {name: totals.get(name, 0) + value / updates for name, value in metrics.items()}
+            if look in looked:
+                seen = self._look_each(before, weights["params"], *numbers(look))
+        state.update(weights)
         if config.ema_half_life:
             decay = half_life_decay(config.ema_half_life, self.chunk)
             state["average"] = keep(
@@ -265,9 +274,9 @@ class Supervised(Learner):
             rows = AUGMENTATIONS[name](rows, draw)
         return rows.unflatten(0, x.shape[:2])
 
-    def _update_together(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, target: Tensor, keys: Tensor) -> Any:
+    def _update_together(self, weights: Any, numbers: Any, alive: Tensor) -> Any:
         """`_update` of all lanes, each worker of the gang on its rows: as many parts as `accumulate` would make."""
-        gang = self.lanes.gang
+        (hp, x, target, keys), gang = numbers, self.lanes.gang
         own = keys + gang.rank * self.lanes.config.accumulate
         found = self._gradients_each(weights, hp, gang.part(x, 1), gang.part(target, 1), own)
         return self._step_each(weights, hp, alive, gang.mean(found))
@@ -284,9 +293,10 @@ class Supervised(Learner):
     def _called(self, params: Any, buffers: Any, x: Tensor, key: Tensor) -> Any:
         return call(self.net, params, buffers, *self.inputs(x), noise=key)
 
-    def _update(self, weights: Any, hp: Any, alive: Tensor, x: Tensor, target: Tensor, key: Tensor) -> Any:
+    def _update(self, weights: Any, numbers: Any, alive: Tensor) -> Any:
         """One step on a batch: ({"params", "buffers", "optimiser"}, metrics)."""
-        return self._step(weights, hp, alive, self._gradients(weights, hp, x, target, key))
+        hp, *rows = numbers
+        return self._step(weights, hp, alive, self._gradients(weights, hp, *rows))
 
     def _gradients(self, weights: Any, hp: Any, x: Tensor, target: Tensor, key: Tensor) -> Any:
         """(gradients, buffers, metrics) of a batch."""

@@ -1,5 +1,7 @@
 """Lanes: three modes agree, lanes keep apart, the mode is chosen by a fixed rule."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -131,19 +133,21 @@ def test_a_lanes_end_compiles_nothing_and_a_ninth_shape_works(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["eager", "loop", COMPILED])
-def test_a_scan_is_its_function_called_again_and_again(mode):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_scan_is_its_function_called_again_and_again(mode, count):
     def step(carry, x, rest):
         total = carry["total"] + x["x"].mean(0) * rest
         return {"turned": (carry["turned"] * 0.5 + total.sum()).T, "total": total}, (total.sum(), carry["turned"])
 
     torch.manual_seed(0)
-    execution, rest = Execution(mode, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
-    carry = {name: torch.randn(2, *shape, dtype=torch.float64) for name, shape in (("turned", (3, 3)), ("total", (4,)))}
-    xs = [{"x": torch.randn(2, 4, rows, dtype=torch.float64).mT} for rows in (5, 5, 3, 5)]  # strided, one is shorter
+    drawn = partial(torch.randn, dtype=torch.float64)
+    execution, rest = Execution(mode, dtype=torch.float64), drawn(count)
+    carry = {"turned": drawn(count, 3, 3), "total": drawn(count, 4)}
+    xs = [{"x": drawn(count, 4, rows).mT} for rows in (5, 5, 3, 5)]  # strided, one is shorter
     found, ys = execution.scan(step)(carry, iter(xs), rest)
     expected, wanted = carry, []
     for x in xs:
-        rows = [step({n: t[k] for n, t in expected.items()}, {"x": x["x"][k]}, rest[k]) for k in range(2)]
+        rows = [step({n: t[k] for n, t in expected.items()}, {"x": x["x"][k]}, rest[k]) for k in range(count)]
         expected = {name: torch.stack([row[0][name] for row in rows]) for name in carry}
         wanted.append([torch.stack([row[1][i] for row in rows]) for i in range(2)])
     for name, value in expected.items():
