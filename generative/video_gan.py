@@ -85,7 +85,7 @@ class VideoGANConfig(GeneratorConfig):
     lr_end: float = Field(0.02, ge=0, le=1, description="learning rates at the end, as a share of those at the start")
     gamma_image: PerLaneFloat = Field(0.5, ge=0, description="weight of R1 and R2 on frames at the start")
     gamma_video: PerLaneFloat = Field(1.0, ge=0, description="weight of R1 and R2 on clips at the start")
-    gamma_end: float = Field(0.01, ge=0, le=1, description="both weights at the end, as a share of those at the start")
+    gamma_end: float = Field(0.1, ge=0, le=1, description="both weights at the end, as a share of those at the start")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square at the start")
     beta2_end: float = Field(0.99, ge=0, lt=1, description="Adam's decay of the gradient's square at the end")
