@@ -79,6 +79,7 @@ class Retriever(Finetune):
 
     Config = RetrieverConfig
     score = Score("test_recall_1", "max", worst=0.0, select="val_mrr")
+    version = 1  # of its own: no batch norm is in it
 
     @classmethod
     def rows_to_share(cls, config: Any) -> int:
