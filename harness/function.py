@@ -31,9 +31,7 @@ class Stopped(BaseException):
 class FunctionConfig(LearnerConfig):
     """Configuration of a user's own training function."""
 
-    call: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="the function, as package.module:name"
-    )
+    call: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="the function, as package.module:name")
     config: dict[str, Any] = Field(default_factory=dict, description="the function's own settings, `run.config`")
     steps: int = Field(1, ge=1, description="how far it trains, in its own steps; for progress and time left")
     score: str = Field("score", description="logged metric that is the headline")

@@ -95,9 +95,7 @@ def join(seat: Seat | None, device: str) -> Gang:
     Path(seat.file).parent.mkdir(parents=True, exist_ok=True)
     backend = "gloo" if device == "cpu" else "nccl"
     meeting = Path(seat.file).resolve().as_uri()
-    distributed.init_process_group(
-        backend, init_method=meeting, rank=seat.rank, world_size=seat.size, timeout=PATIENCE
-    )
+    distributed.init_process_group(backend, init_method=meeting, rank=seat.rank, world_size=seat.size, timeout=PATIENCE)
     return Gang(seat.rank, seat.size)
 
 

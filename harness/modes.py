@@ -1,9 +1,10 @@
 """How a cohort's lanes are executed: chosen once for a shape, by a short measurement where the work is worth one.
 
 A rule alone decides for short cohorts and where the experiment file names a mode. Otherwise some chunks are trained
-and thrown away, eagerly and one lane after another; what they take, the cost of compiling and the learner's own word
-on what compiling gains decide. The choice is kept under the run root: cohorts of that shape are executed alike from
-then on, so that a trial run twice has equal bits although the clock never tells the same time twice.
+and thrown away, eagerly and one lane after another, and compiled where compiling costs little beside the training.
+What they take decides; where compiling was not tried out, the learner's own word on what it costs and gains counts.
+The choice is kept under the run root: cohorts of that shape are executed alike from then on, so that a trial run twice
+has equal bits although the clock never tells the same time twice.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Any
 import torch
 
 from harness.learner import Lanes, Learner
-from nets.lanes import Mode, choose_mode
+from nets.lanes import Mode, choose_mode, has_compiler, reset_compiler
 
 __all__ = ["Choice", "choose", "measure"]
 
 WORTH_MEASURING = 20.0  # seconds that a cohort is expected to take; below, a measurement would show in the run's time
-SHARE = 0.05  # of the expected time that measuring one lane after another may take
+SHARE = 0.05  # of the expected time that measuring one lane after another may take, and that compiling may
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,8 @@ def choose(cls: type[Learner], lanes: Lanes, requested: Any, folder: Path, recor
         return choice
     if _kept(file) is None:
         seconds, chunks = measure(cls, lanes)
-        measured = replace(work, eager_seconds=seconds["eager"] * chunks)
-        loop = seconds.get("loop", float("inf")) * chunks
-        mode, reason = choose_mode(requested, replace(measured, loop_seconds=loop), device)
+        whole: Any = {f"{mode}_seconds": taken * chunks for mode, taken in seconds.items()}
+        mode, reason = choose_mode(requested, replace(work, **whole), device)
         _keep(file, Choice(mode, reason, seconds))
     return _kept(file) or choice
 
@@ -70,9 +70,11 @@ def measure(cls: type[Learner], lanes: Lanes) -> tuple[dict[str, float], float]:
     """Seconds that a chunk takes by mode, and how many chunks a training has; what it trains is thrown away."""
     seconds: dict[str, float] = {}
     chunks = 1.0
-    for mode in ("eager", "loop"):
+    for mode in ("eager", "loop", "compiled"):
         if mode == "loop" and len(lanes) * seconds["eager"] > SHARE * chunks * seconds["eager"]:
-            break  # it could take longer than what it might save
+            continue  # it could take longer than what it might save
+        if mode == "compiled" and not _worth_compiling(cls, lanes, min(seconds.values()) * chunks):
+            continue
         execution = replace(lanes.execution, mode=mode)
         learner = cls()
         try:
@@ -82,7 +84,13 @@ def measure(cls: type[Learner], lanes: Lanes) -> tuple[dict[str, float], float]:
             seconds[mode] = min(execution.seconds(partial(learner.advance, state)) for _ in range(2))
         finally:
             learner.close()
+    reset_compiler()
     return {mode: round(value, 6) for mode, value in seconds.items()}, chunks
+
+
+def _worth_compiling(cls: type[Learner], lanes: Lanes, expected: float) -> bool:
+    """Whether a training of so many seconds is long beside compiling."""
+    return has_compiler() and cls.work(lanes.config, len(lanes)).compile_seconds <= SHARE * expected
 
 
 def _shape(cls: type[Learner], lanes: Lanes) -> str:

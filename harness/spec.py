@@ -48,8 +48,10 @@ class Resources(BaseModel):
     )
     lanes: int = Field(64, ge=1, description="largest number of lanes in one cohort")
     workers: int = Field(
-        1, ge=1, description="workers that train a cohort together, each on its part of every batch, each with its own"
-        " cpus and gpus; needs Ray"
+        1,
+        ge=1,
+        description="workers that train a cohort together, each on its part of every batch, each with its own"
+        " cpus and gpus; needs Ray",
     )
 
 

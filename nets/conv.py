@@ -35,14 +35,10 @@ def image_shape(kind: str, in_shape: tuple[int, ...], smallest: int = 1) -> tupl
         ValueError: the shape is no image's, or the image is too small.
     """
     if len(in_shape) not in (2, 3):
-        raise ValueError(
-            f"encoder '{kind}' takes images (channels, height, width) or (height, width), not {in_shape}"
-        )
+        raise ValueError(f"encoder '{kind}' takes images (channels, height, width) or (height, width), not {in_shape}")
     channels, height, width = in_shape if len(in_shape) == 3 else (1, *in_shape)
     if min(height, width) < smallest:
-        raise ValueError(
-            f"encoder '{kind}' needs images of {smallest} x {smallest} or more, not {height} x {width}"
-        )
+        raise ValueError(f"encoder '{kind}' needs images of {smallest} x {smallest} or more, not {height} x {width}")
     return channels, height, width
 
 
@@ -81,11 +77,7 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, (H + 2 padding - kernel_size) // stride + 1, likewise]."""
-        return (
-            functional.max_pool2d(x, *self.window)
-            if self.how == "max"
-            else functional.avg_pool2d(x, *self.window)
-        )
+        return functional.max_pool2d(x, *self.window) if self.how == "max" else functional.avg_pool2d(x, *self.window)
 
 
 @register("global-pool", role="layer")

@@ -121,9 +121,7 @@ class Execution:
         torch.cuda.synchronize(self.device)
         return time.perf_counter() - began
 
-    def each(
-        self, function: Callable, in_dims: InDims = 0, rare: bool = False
-    ) -> Callable:
+    def each(self, function: Callable, in_dims: InDims = 0, rare: bool = False) -> Callable:
         """Turns a function of one trial into one of K: every argument and result gains a leading lane axis.
 
         The function is pure: it changes none of its arguments and draws no random numbers. Call `each` once
@@ -297,8 +295,9 @@ class Work:
         eager_seconds: of the whole cohort, all its lanes, vmapped eagerly.
         compile_seconds: to compile the learner's functions with an empty cache.
         speedup: compiled over eager.
-        loop_on_cpu: True for convolutions, which gain nothing from lanes on a CPU.
+        loop_on_cpu: True for large convolutions, for which lanes and compiling gain nothing that is known on a CPU.
         loop_seconds: of the whole cohort, one lane after another, where that was measured.
+        compiled_seconds: of the whole cohort, compiled, where that was measured; `speedup` then says nothing.
     """
 
     eager_seconds: float
@@ -306,6 +305,7 @@ class Work:
     speedup: float = 3.0
     loop_on_cpu: bool = False
     loop_seconds: float = math.inf
+    compiled_seconds: float = math.inf
 
 
 def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cpu") -> tuple[Mode, str]:
@@ -325,12 +325,18 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
         return requested, f"the experiment file asks for {requested}"
     if work.loop_on_cpu and device == "cpu" and math.isinf(work.loop_seconds):
         return "loop", "convolutions on a CPU gain nothing from lanes"
-    saved = work.eager_seconds * (1 - 1 / work.speedup)
-    if work.loop_seconds < work.eager_seconds / work.speedup:
+    unhelped = work.loop_on_cpu and device == "cpu"
+    compiled = work.eager_seconds / (1.0 if unhelped else work.speedup)
+    worthwhile = work.eager_seconds - compiled >= 2 * work.compile_seconds
+    if math.isfinite(work.compiled_seconds):
+        compiled = work.compiled_seconds
+        worthwhile = compiled + work.compile_seconds < work.eager_seconds
+    saved = work.eager_seconds - compiled
+    if work.loop_seconds < (compiled if worthwhile else work.eager_seconds):
         return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
-    if work.loop_seconds < work.eager_seconds and saved < 2 * work.compile_seconds:
-        return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
-    if saved < 2 * work.compile_seconds:
+    if unhelped and not worthwhile:
+        return "eager", f"side by side takes {work.eager_seconds:.0f} s, one after another {work.loop_seconds:.0f} s"
+    if not worthwhile:
         return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
     if not has_compiler():
         return "eager", f"{no_compiler}: compiling would save {saved:.0f} s"

@@ -109,9 +109,7 @@ class MLPEncoder(nn.Module):
         if not widths:
             raise ValueError("an 'mlp' encoder needs a layer: depth is 0 or hidden_features is empty")
         self.axes = len(in_shape)
-        self.layers = nn.Sequential(
-            *_hidden_layers([math.prod(in_shape), *widths], activation, norm, dropout, init)
-        )
+        self.layers = nn.Sequential(*_hidden_layers([math.prod(in_shape), *widths], activation, norm, dropout, init))
         self.out_features = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,9 +128,7 @@ class ResidualLayer(nn.Module):
         dropout: the probability of zeroing a number of the sum's second part.
     """
 
-    def __init__(
-        self, features: int, expansion: int, activation: str, norm: NormName, dropout: float
-    ) -> None:
+    def __init__(self, features: int, expansion: int, activation: str, norm: NormName, dropout: float) -> None:
         super().__init__()
         self.norm = norm_named(norm, features)
         self.linear1 = init_linear(nn.Linear(features, expansion * features), "kaiming")

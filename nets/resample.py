@@ -108,9 +108,7 @@ class ResizeConv(nn.Module):
         activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_features, out_features, kernel_size, padding=kernel_size // 2, bias=norm != "batch"
-        )
+        self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=kernel_size // 2, bias=norm != "batch")
         self.norm = norm_named(norm, out_features, channels_first=True)
         self.activation = activation_named(activation)
 
@@ -133,9 +131,7 @@ class TransposedConv(nn.Module):
         activation: a name in `nets.activations`.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, norm: NormName = "batch", activation: str = "relu"
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, norm: NormName = "batch", activation: str = "relu") -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(in_features, out_features, 4, 2, padding=1, bias=norm != "batch")
         nn.init.normal_(self.conv.weight, std=0.02)

@@ -183,9 +183,7 @@ class ResNet(nn.Module):
         for stage, features in enumerate(hidden_features):
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                layers.append(
-                    make(width, features, stride=stride, groups=groups, norm=norm, activation=activation)
-                )
+                layers.append(make(width, features, stride=stride, groups=groups, norm=norm, activation=activation))
                 width = features
         self.layers = nn.Sequential(*layers, GlobalPool("average"))
         self.out_features = width

@@ -107,9 +107,7 @@ class VideoCNN(nn.Module):
     ) -> None:
         super().__init__()
         if len(in_shape) != 4:
-            raise ValueError(
-                f"encoder 'video-cnn' takes videos (time, channels, height, width), not {in_shape}"
-            )
+            raise ValueError(f"encoder 'video-cnn' takes videos (time, channels, height, width), not {in_shape}")
         widths = [in_shape[1], *(hidden_features << i for i in range(depth))]
         blocks = []
         for i, (before, after) in enumerate(pairwise(widths)):

@@ -8,7 +8,21 @@ from functools import cache
 
 import numpy as np
 
-from harness.data import bilingual, digits, images, moving, oracle, own, plane, series, stacked, stories, tables, text
+from harness.data import (
+    bilingual,
+    digits,
+    images,
+    moving,
+    office,
+    oracle,
+    own,
+    plane,
+    series,
+    stacked,
+    stories,
+    tables,
+    text,
+)
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows
 from harness.data.files import unpacked
 from harness.randomness import generator
@@ -27,6 +41,7 @@ _SETS: dict[str, DataSet] = {
     **tables.SETS,
     **series.SETS,
     **bilingual.SETS,
+    **office.SETS,
     **stories.SETS,
 }
 

@@ -23,9 +23,7 @@ __all__ = ["ASK_TIMEOUT", "deliver", "deliver_online", "lacking", "prove", "writ
 _log = logging.getLogger(__name__)
 
 ASK_TIMEOUT = 10.0
-ONE_AT_A_TIME = (
-    threading.Lock()
-)  # wandb imports pandas and plotly when it first logs, which threads may not share
+ONE_AT_A_TIME = threading.Lock()  # wandb imports pandas and plotly when it first logs, which threads may not share
 PROOF_SECONDS = 10.0  # a server may count lines a moment after it took them
 
 
@@ -158,8 +156,6 @@ def _wandb_sync(root: Path, states: list[RunState], deadline: float) -> None:
     folders = [str(wandb_folder(root) / state.folder) for state in states]
     command = [sys.executable, "-m", "wandb", "sync", "--include-synced", "-n", "4", *folders]
     try:
-        subprocess.run(
-            command, stdin=subprocess.DEVNULL, timeout=max(1.0, deadline - time.monotonic()), check=False
-        )
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=max(1.0, deadline - time.monotonic()), check=False)
     except subprocess.TimeoutExpired:
         _log.warning("wandb sync did not end in time")

@@ -172,9 +172,7 @@ class OnlineFeeding(Feeding):
         """Log committed lines; when the trial has ended, finish and prove on the side."""
         if item.state.final and not self._busy(item):
             item.state.mode, item.state.state = "online", "open"
-            item.state.write(
-                self.root
-            )  # first of all, so that `seedbed sync` knows of it whatever happens now
+            item.state.write(self.root)  # first of all, so that `seedbed sync` knows of it whatever happens now
         if self._down():
             return
         if item.state.final:

@@ -47,9 +47,7 @@ def sync(root: Path, timeout: float = 600.0) -> SyncReport:
     if not due:
         return SyncReport(["W&B: nothing to deliver"])
     if not has_login():
-        text = (
-            f"W&B: {len(due)} runs wait for a login; call `wandb login` or set WANDB_API_KEY, then sync again"
-        )
+        text = f"W&B: {len(due)} runs wait for a login; call `wandb login` or set WANDB_API_KEY, then sync again"
         return SyncReport([text], missing=dict.fromkeys(due, "no login"), exit_code=2)
     answers = _answers(root, timeout)
     if answers and answers[0].get("busy"):

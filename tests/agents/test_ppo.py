@@ -50,9 +50,7 @@ def test_gae_closed_forms():
     no, value = torch.zeros(steps, 1, dtype=torch.bool), torch.zeros(steps, 1, dtype=torch.float64)
     returns = gae(rollout_of(reward, no, no), value, value, gamma, 1.0)[:, 0]  # lambda 1: discounted returns
     torch.testing.assert_close(returns, (1 - gamma ** torch.arange(steps, 0, -1.0).double()) / (1 - gamma))
-    assert torch.equal(
-        gae(rollout_of(reward, no, no), value, value, gamma, 0.0), reward
-    )  # lambda 0: one step
+    assert torch.equal(gae(rollout_of(reward, no, no), value, value, gamma, 0.0), reward)  # lambda 0: one step
     last = no.clone()
     last[-1] = True
     bootstrap = torch.full_like(value, 10.0)

@@ -65,13 +65,9 @@ def test_digits_are_sklearns_own():
     reference = load_digits()
     splits = data.load("digits").values()
     ours = {
-        (np.round(x * 16).astype(np.uint8).tobytes(), int(y))
-        for r in splits
-        for x, y in zip(r.x, r.y, strict=True)
+        (np.round(x * 16).astype(np.uint8).tobytes(), int(y)) for r in splits for x, y in zip(r.x, r.y, strict=True)
     }
-    theirs = {
-        (x.astype(np.uint8).tobytes(), int(y)) for x, y in zip(reference.data, reference.target, strict=True)
-    }
+    theirs = {(x.astype(np.uint8).tobytes(), int(y)) for x, y in zip(reference.data, reference.target, strict=True)}
     assert ours == theirs
     assert sum(len(r) for r in splits) == 1797
 
@@ -82,9 +78,7 @@ def test_digit_splits_are_disjoint_and_pinned():
     assert not rows["train"] & rows["test"]
     assert not rows["train"] & rows["validation"]
     assert not rows["validation"] & rows["test"]
-    digest = hashlib.sha256(
-        b"".join(np.round(x * 16).astype(np.uint8).tobytes() for x in splits["test"].x)
-    ).hexdigest()
+    digest = hashlib.sha256(b"".join(np.round(x * 16).astype(np.uint8).tobytes() for x in splits["test"].x)).hexdigest()
     assert digest.startswith("0e1ea00faa7ac682")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness import data
-from harness.data import bilingual, series, stories
+from harness.data import bilingual, office, series, stories
 from harness.randomness import generator
 from tests.harness.test_data import here
 
@@ -24,6 +24,7 @@ from tests.harness.test_data import here
         ("drug-reviews", "5e920759 cbed63f5 661177b6"),
         ("gnome-en-fr", "ab12f845 505fb08c 727d0889"),
         ("gnome-help", "35a023a8 451119eb b1cab891"),
+        ("libreoffice-en-fr", "e04eea83 e8efe0b5 fc3adb07"),
         ("stories-1", "837504cc 26c69943 3596876b"),
         ("stories-2", "74d21a13 f36ff6d5 d2d2f4d1"),
     ],
@@ -59,6 +60,36 @@ def test_a_page_of_another_shape_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setenv("SEEDBED_DATA", str(tmp_path))
     monkeypatch.setattr(bilingual, "hashed", lambda pairs, held_out: list(pairs))
     assert bilingual.translations() == [("C", "fr"), ("one two three", "un deux trois")]
+
+
+def test_help_is_paired_by_identity_and_sentences_by_order(tmp_path, monkeypatch):
+    def page(language: str, name: str, **lines: str) -> None:
+        path = tmp_path / "usr/share/libreoffice/help" / language / "text/a" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        body = "".join(f'<p id="par_{identity}" dir="auto">{line}</p>' for identity, line in lines.items())
+        path.write_text(f'<html><p>no identity</p><h1 id="hd_id0">{language}</h1>{body}</html>', encoding="utf-8")
+
+    long = "long " * 26
+    page(
+        "en-US",
+        "1.html",
+        id1="One <em>two</em>\n &amp; three. Four.",
+        id2="same",
+        id3="only English",
+        id4="a. B",
+        id5=long,
+    )
+    page("fr", "1.html", id2="same", id1="Un deux &amp; trois. \u00c7a.", id4="a b", id5="court")
+    page("en-US", "2.html", id1='<span class="switchinline">Cmd</span> five', id4="six")
+    page("fr", "2.html", id1="cinq", id4="six !")
+    page("en-US", "3.html", id1="seven")
+    monkeypatch.setenv("SEEDBED_DATA", str(tmp_path))
+    monkeypatch.setattr(office, "HELD_OUT", 1)
+    found = office.translations()
+    first = [("One two & three.", "Un deux & trois."), ("Four.", "\u00c7a.")]
+    pages = [pairs[1:] if ("en-US", "fr") in pairs else pairs for pairs in (found["validation"], found["test"])]
+    assert sorted(pages, key=len) == [[("six", "six !")], first]  # the heading stays where it is met first
+    assert found["train"] == []
 
 
 def test_a_title_asks_for_its_own_paragraphs_and_pages_stay_whole(tmp_path, monkeypatch):

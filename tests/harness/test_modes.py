@@ -16,11 +16,12 @@ class Slow(Toy):
 
     cost: dict[str, float] = {}
     expected = 100.0
+    convolutions = False
     trained: list[str] = []
 
     @classmethod
     def work(cls, config, lanes):
-        return Work(cls.expected, compile_seconds=30.0, speedup=4.0)
+        return Work(cls.expected, compile_seconds=30.0, speedup=4.0, loop_on_cpu=cls.convolutions)
 
     def advance(self, state):
         self.trained.append(self.lanes.execution.mode)
@@ -37,7 +38,8 @@ def toy(monkeypatch):
         return Slow.cost[execution.mode]
 
     monkeypatch.setattr(Execution, "seconds", seconds)
-    monkeypatch.setattr("nets.lanes.has_compiler", lambda: True)
+    for module in ("nets.lanes", "harness.modes"):
+        monkeypatch.setattr(f"{module}.has_compiler", lambda: True)
     return Slow
 
 
@@ -50,7 +52,7 @@ def lanes(count=4, steps=1000):
     [
         (0.01, 0.02, "eager"),  # 10 s: too short to compile
         (0.02, 0.01, "loop"),
-        (0.5, 0.9, "compiled"),  # 500 s: compiling saves 375 s
+        (0.5, 0.9, "compiled"),  # 500 s: compiling saves 375 s, it is said
         (0.5, 0.05, "loop"),  # faster than compiled code could be
     ],
 )
@@ -60,6 +62,30 @@ def test_what_is_fastest_is_taken(toy, monkeypatch, tmp_path, eager, loop, mode)
     assert choice.mode == mode
     assert choice.seconds == {"eager": eager, "loop": loop}
     assert set(toy.trained) == {"eager", "loop"}
+
+
+@pytest.mark.parametrize(
+    ("compiled", "loop", "mode"),
+    [
+        (0.3, 0.9, "compiled"),
+        (0.9, 0.6, "loop"),  # not the fourfold gain that the learner promises
+        (0.99, 1.1, "eager"),  # saves 10 s and costs 30
+    ],
+)
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_compiling_is_tried_out_where_it_costs_little(toy, monkeypatch, tmp_path, compiled, loop, mode, convolutions):
+    monkeypatch.setattr(toy, "convolutions", convolutions)
+    monkeypatch.setattr(toy, "cost", {"eager": 1.0, "loop": loop, "compiled": compiled})  # 1,000 s
+    choice = modes.choose(toy, lanes(), "auto", tmp_path)
+    assert choice.mode == mode
+    assert choice.seconds == toy.cost
+
+
+@pytest.mark.parametrize(("loop", "mode"), [(0.4, "loop"), (0.3, "loop"), (0.6, "eager")])
+def test_convolutions_are_not_compiled_on_a_learners_word(toy, monkeypatch, tmp_path, loop, mode):
+    monkeypatch.setattr(toy, "convolutions", True)
+    monkeypatch.setattr(toy, "cost", {"eager": 0.5, "loop": loop})
+    assert modes.choose(toy, lanes(), "auto", tmp_path).mode == mode
 
 
 def test_the_choice_is_kept_for_the_shape(toy, monkeypatch, tmp_path):

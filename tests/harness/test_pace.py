@@ -11,9 +11,7 @@ from harness.rules import out_of_patience
 from tests.toy import ToyConfig
 
 
-@given(
-    st.integers(1, 10_000), st.integers(1, 600), st.integers(0, 3_000), st.integers(0, 3_000), st.integers(0, 3_000)
-)
+@given(st.integers(1, 10_000), st.integers(1, 600), st.integers(0, 3_000), st.integers(0, 3_000), st.integers(0, 3_000))
 def test_every_boundary_is_a_whole_chunk_and_the_last_one_is_the_budget(
     budget: int, chunk: int, report: int, evaluate: int, checkpoint: int
 ):

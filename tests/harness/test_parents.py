@@ -174,12 +174,16 @@ def test_parents_of_both_kinds_each_lane_its_own(tmp_path: Path):
     folder, rows = tmp_path / "runs" / "trials", outcome.trials
     for child, teacher in ((rows[6], rows[2]), (rows[7], rows[3])):
         assert child["config"]["synthetic_from"] == teacher["id"]
-        taught, best = (load_file(folder / i / f) for i, f in (
-            (child["id"], "taught.safetensors"), (teacher["id"], "best.safetensors")))
+        taught, best = (
+            load_file(folder / i / f)
+            for i, f in ((child["id"], "taught.safetensors"), (teacher["id"], "best.safetensors"))
+        )
         assert all(torch.equal(taught[n], best[n]) for n in best)
     for child, parent in zip(rows[4:], rows[:2] * 2, strict=True):
-        first, best = (load_file(folder / i / f) for i, f in (
-            (child["id"], "first.safetensors"), (parent["id"], "best.safetensors")))
+        first, best = (
+            load_file(folder / i / f)
+            for i, f in ((child["id"], "first.safetensors"), (parent["id"], "best.safetensors"))
+        )
         assert torch.equal(first["encoder.layers.0.weight"], best["encoder.layers.0.weight"])
     assert not (folder / rows[4]["id"] / "taught.safetensors").exists()
 

@@ -247,9 +247,7 @@ def test_factorised_convolution_has_as_many_weights():
 def test_video_shapes_and_order_in_time(factorised):
     block = Conv3dBlock(2, 3, stride=2, time_stride=2, factorised=factorised)
     assert block(torch.randn(2, 2, 5, 6, 7)).shape == (2, 3, 3, 3, 4)
-    net = build(
-        {"kind": "video-cnn", "hidden_features": 4, "depth": 2, "factorised": factorised}, (5, 3, 8, 8)
-    )
+    net = build({"kind": "video-cnn", "hidden_features": 4, "depth": 2, "factorised": factorised}, (5, 3, 8, 8))
     x = torch.randn(2, 5, 3, 8, 8)
     assert net(x).shape == (2, net.out_features) == (2, 8)
     assert not torch.allclose(net(x), net(x.flip(1)))

@@ -43,7 +43,7 @@ def test_deep_sea_pays_only_for_diving_right_all_the_way():
     state, right = env.reset(torch.zeros(1)), env.right.on(torch.zeros(1)).reshape(10, 10)
 
     def go(wanted):
-        return lambda s, _: (right[int(s["time"]), int(s["column"])] if wanted else 1 - right[int(s["time"]), 0])
+        return lambda s, _: right[int(s["time"]), int(s["column"])] if wanted else 1 - right[int(s["time"]), 0]
 
     assert played(env, state, go(True)) == pytest.approx(0.99)
     assert played(env, state, go(False)) == 0

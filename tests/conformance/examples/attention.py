@@ -7,6 +7,7 @@ from tests.conformance.examples import Example
 TOKENS = torch.tensor([[1, 2, 3, 4, 0], [2, 2, 1, 0, 0], [4, 3, 2, 1, 3]])  # 0 is padding where a block says so
 SMALL = {"hidden_features": 4, "heads": 2, "depth": 1, "expansion": 2}
 
+
 def _story():
     """Two sentences of three words; the last sentence of one story is padding."""
     return (torch.tensor([[1, 2, 3, 4, 5, 1], [2, 3, 0, 4, 1, 5], [5, 4, 1, 2, 2, 3]]),)

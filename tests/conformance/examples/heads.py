@@ -18,13 +18,24 @@ def head(kind, out_features=2, tag="", **fields):
 EXAMPLES = [
     Example({"kind": "actor-critic", "encoder": {"kind": "mlp", "hidden_features": 4}}, (3,), 2),
     Example(
-        {"kind": "actor-critic", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}, "shared": True,
-         "policy": {"kind": "gaussian", "log_std": -1.0}, "value_init": "torch"}, (3,), 2, tag="shared",
+        {
+            "kind": "actor-critic",
+            "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"},
+            "shared": True,
+            "policy": {"kind": "gaussian", "log_std": -1.0},
+            "value_init": "torch",
+        },
+        (3,),
+        2,
+        tag="shared",
     ),
     Example({"kind": "normalised", "net": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
     Example(
         {"kind": "normalised", "net": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}, "clip": 1.0},
-        (3,), 2, smooth=False, tag="clipped",
+        (3,),
+        2,
+        smooth=False,
+        tag="clipped",
     ),
     Example({"kind": "ensemble", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
     head("tanh"),

@@ -49,7 +49,11 @@ EXAMPLES = [
         tag="a sequence",
     ),
     Example({"kind": "lstm-language", "embedding_features": 3, "hidden_features": 4}, (5,), 7, inputs=_tokens),
-    Example({"kind": "text-cnn", "vocabulary": 7, "windows": (2, 3), "hidden_features": 4, "dropout": 0.2}, (5,),
-            inputs=_tokens, smooth=False),
+    Example(
+        {"kind": "text-cnn", "vocabulary": 7, "windows": (2, 3), "hidden_features": 4, "dropout": 0.2},
+        (5,),
+        inputs=_tokens,
+        smooth=False,
+    ),
     Example({"kind": "seq2seq", "vocabulary": 7, "hidden_features": 4}, (5,), 6, inputs=_source_and_target),
 ]

@@ -44,8 +44,15 @@ EXAMPLES = [
     Example({"kind": "grid-cnn", "hidden_features": 8, "channels": 4}, (3, 10, 10), smooth=False),
     Example({"kind": "video-cnn", "hidden_features": 2, "depth": 1, "activation": "silu"}, (3, 1, 5, 5)),
     Example(
-        {"kind": "video-cnn", "hidden_features": 2, "depth": 2, "activation": "silu", "norm": "none", "first_stride": 2,
-         "pool": "none"},
+        {
+            "kind": "video-cnn",
+            "hidden_features": 2,
+            "depth": 2,
+            "activation": "silu",
+            "norm": "none",
+            "first_stride": 2,
+            "pool": "none",
+        },
         (3, 1, 5, 5),
         tag="strided",
     ),

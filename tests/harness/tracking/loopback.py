@@ -99,9 +99,7 @@ class Server:
 
     def _on_CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
         sequence = {"latestArtifact": None}
-        return {
-            "createArtifact": {"artifact": {"id": "A1", "state": "COMMITTED", "artifactSequence": sequence}}
-        }
+        return {"createArtifact": {"artifact": {"id": "A1", "state": "COMMITTED", "artifactSequence": sequence}}}
 
     def _on_RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])

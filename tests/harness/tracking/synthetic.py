@@ -95,10 +95,6 @@ def inspect(folder: Path) -> dict[str, Any]:
         about["summary"].update(record.get("summary", {}).get("update", {}))
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     about["runs"] = [record["run"] for record in records if record["type"] == "run"]
-    about["media"] = {
-        key: value for item in history for key, value in item.items() if key.startswith("media/")
-    }
-    about["history"] = [
-        {k: v for k, v in item.items() if not k.startswith(("_", "media/"))} for item in history
-    ]
+    about["media"] = {key: value for item in history for key, value in item.items() if key.startswith("media/")}
+    about["history"] = [{k: v for k, v in item.items() if not k.startswith(("_", "media/"))} for item in history]
     return about

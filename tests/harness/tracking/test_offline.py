@@ -92,9 +92,7 @@ def test_offline_runs_equal_the_files(root: Path, tmp_path: Path, capfd: pytest.
         assert found == (media if trial["seed"] == 0 else {})
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json"]
     command.append(str(folder_of(root, trials[2]["id"])))
-    shown = json.loads(
-        subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    )
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
     assert (shown["run_id"], shown["state"], shown["summary"]["score"]) == (
         trials[2]["id"],
         "finished",

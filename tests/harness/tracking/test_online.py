@@ -117,9 +117,7 @@ def track_online(root: Path, trial: dict[str, Any]) -> str:
     return tracker.finish(60)
 
 
-@pytest.mark.parametrize(
-    "fault", ["hole", *(pytest.param(name, marks=pytest.mark.slow) for name in ("down", "500"))]
-)
+@pytest.mark.parametrize("fault", ["hole", *(pytest.param(name, marks=pytest.mark.slow) for name in ("down", "500"))])
 def test_a_broken_server_slows_nothing_and_sync_delivers_later(
     root: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:

@@ -82,12 +82,8 @@ def test_feeders_hold_together_and_sync_alone(tmp_path: Path) -> None:
 
 def test_the_driver_does_not_import_wandb() -> None:
     """The trackers cost the driver nothing: wandb, plotly and pandas stay in the feeder's process."""
-    code = (
-        "import sys, harness.tracking; print([m for m in ('wandb', 'plotly', 'pandas') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    code = "import sys, harness.tracking; print([m for m in ('wandb', 'plotly', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
