@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from types import TracebackType
@@ -16,6 +17,7 @@ __all__ = ["Bars", "Display", "Lines", "clock", "leaderboard_table", "make_displ
 
 Event = dict[str, Any]
 SHOWN_METRICS = 3
+SOONEST, LATEST = 30.0, 300.0  # seconds between two lines of a cohort's metrics, where there are no bars
 COHORT_WORDS = {
     "running": "training",
     "done": "done",
@@ -98,11 +100,11 @@ class _Shown:
 
 
 class Lines(_Shown):
-    """One line a cohort's state, one a trial's end, one for a cohort's first metrics."""
+    """One line a cohort's state, one a trial's end; a cohort's metrics often at first, then every five minutes."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._measured: set[str] = set()
+        self._measured: dict[str, tuple[float, float]] = {}  # cohort: when its first and its last line were shown
 
     def __enter__(self) -> Lines:
         return self
@@ -127,9 +129,11 @@ class Lines(_Shown):
         return f"{event['label']} ({lanes}): {word} at {event['progress']:,} of {event['budget']:,} {event['unit']}"
 
     def _report(self, event: Event) -> str:
-        if event["cohort"] in self._measured or not event["metrics"]:
+        now = time.monotonic()
+        first, last = self._measured.get(event["cohort"], (now, -math.inf))
+        if not event["metrics"] or now - last < min(LATEST, max(SOONEST, last - first)):
             return ""
-        self._measured.add(event["cohort"])
+        self._measured[event["cohort"]] = (first, now)
         rate, left = rate_text(event["rate"], event["unit"]), clock(event["seconds_left"])
         metrics = metrics_text(event["metrics"], event.get("headline", ""))
         return f"{event['label']}: {metrics}  ({rate}, {left} left)"

@@ -82,6 +82,17 @@ def test_lines_are_few_and_plain() -> None:
     ]
 
 
+def test_a_cohorts_lines_go_on_and_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, time = io.StringIO(), [0.0]
+    monkeypatch.setattr("flows.progress.time.monotonic", lambda: time[0])
+    display = Lines(Console(file=out, width=150))
+    for time[0] in range(0, 3600, 10):
+        display.hear(REPORT)
+        display.hear({**REPORT, "cohort": "c2", "metrics": {}})
+    times = [line.split("]")[0].strip("[") for line in out.getvalue().splitlines()]
+    assert times == ["0s", "30s", "1:00", "2:00", "4:00", "8:00", *(f"{m}:00" for m in range(13, 60, 5))]
+
+
 def test_bars_show_rate_and_time_left() -> None:
     text = shown(Bars, force_terminal=True)
     for part in ("ppo [x] x4", "2,000 env_steps/s", "1:05 left", "eval/return 12.25", "a [b] c", "seed 3: diverged"):
