@@ -16,7 +16,7 @@ from rich.text import Text
 from flows.errors import UserError
 from flows.leaderboard import leaderboard
 from flows.progress import clock, leaderboard_table
-from flows.steps import Options, Steps, build_report, read_ledger, summary_of
+from flows.steps import Options, Steps, build_report, counted, read_ledger, summary_of
 
 __all__ = ["show_logs", "show_plan", "show_report", "show_status", "stop_experiment", "sync_runs"]
 
@@ -50,7 +50,9 @@ def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json
     if plan.cohorts:
         console.print(table)
     total = sum(seconds for _, seconds in plan.cohorts)
-    console.print(f"{len(plan.due)} to train in {len(plan.cohorts)} cohorts, {clock(total)} of worker time expected")
+    console.print(
+        f"{len(plan.due)} to train in {counted(len(plan.cohorts), 'cohort')}, {clock(total)} of worker time expected"
+    )
     console.print(f"{len(plan.done)} done already, {len(plan.failed)} failed before")
     return 0
 

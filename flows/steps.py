@@ -17,11 +17,16 @@ from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
 from harness.tracking import make_tracker
 
-__all__ = ["Options", "Steps", "build_report", "experiment_folder", "read_ledger", "summary_of"]
+__all__ = ["Options", "Steps", "build_report", "counted", "experiment_folder", "read_ledger", "summary_of"]
 
 FINISH_SECONDS = 60.0  # for W&B; what did not arrive is delivered by `seedbed sync`
 STOPPED_SECONDS = 10.0  # after Ctrl-C
 Listener = Callable[[dict[str, Any]], None]
+
+
+def counted(count: int, noun: str) -> str:
+    """1 cohort, 2 cohorts."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,8 @@ class Steps:
     def plan_text(self) -> str:
         """The plan in one sentence."""
         plan = self.plan()
-        text = f"{self.experiment.name}: {len(plan.due)} trials to train in {len(plan.cohorts)} cohorts"
+        due, cohorts = counted(len(plan.due), "trial"), counted(len(plan.cohorts), "cohort")
+        text = f"{self.experiment.name}: {due} to train in {cohorts}"
         if plan.done:
             text += f", {len(plan.done)} done already"
         if plan.failed:

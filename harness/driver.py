@@ -107,7 +107,8 @@ class Driver:
 
     def _slots_wanted(self, due: Sequence[Trial]) -> int:
         cpus = max((t.resources.cpus * t.resources.workers for t in due), default=1)
-        return self._workers or max(1, (os.cpu_count() or 1) // cpus)
+        wanted = self._workers or max(1, (os.cpu_count() or 1) // cpus)
+        return int(min(wanted, self._executor.most))
 
     # -- training ----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,12 @@ class Executor(Protocol):
     """Runs workers in numbered slots; a call to a slot is answered by exactly one result of `wait`.
 
     Where several workers train a cohort together, all are called, and the one of rank 0 answers.
+
+    Attributes:
+        most: slots at most, infinite where machines decide.
     """
+
+    most: float
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
         """Makes up to `slots` slots ready (those it has are used again); returns how many there are.

@@ -16,13 +16,15 @@ __all__ = ["InlineExecutor"]
 class InlineExecutor:
     """Runs each call when it is waited for."""
 
+    most = 1.0  # slot: this process
+
     def __init__(self) -> None:
         self._give_up_at = math.inf
         self._worker = Worker(interrupt=lambda: time.monotonic() > self._give_up_at)
         self._pending: tuple[str, Any] | None = None
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
-        """There is one slot, this process (the driver has refused cohorts of several workers)."""
+        """There is one slot (the driver has refused cohorts of several workers)."""
         return 1
 
     def call(self, slot: int, method: str, argument: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from dataclasses import replace
@@ -43,6 +44,8 @@ class RayExecutor:
     Args:
         address: of a running cluster; None starts Ray on this machine.
     """
+
+    most = math.inf
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address

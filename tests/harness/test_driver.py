@@ -53,6 +53,15 @@ def test_every_trial_ends_with_a_result(tmp_path: Path):
     assert kinds.count("report") == 100
 
 
+def test_the_plan_is_that_of_the_workers_there_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Cohorts are halved until every worker has one; in this process there is one worker, however many cores."""
+    monkeypatch.setattr("harness.driver.os.cpu_count", lambda: 4)
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: toy, steps: 50, seeds: 8}]")
+    drivers = [Driver(load_experiment(file), tmp_path / "runs", executor=kind) for kind in ("inline", "ray")]
+    assert [len(driver.plan().cohorts) for driver in drivers] == [1, 4]
+
+
 def test_the_same_command_again_trains_nothing(tmp_path: Path):
     text = "trials: [{learner: toy, steps: 50, seeds: 3}]"
     run(tmp_path, text)
