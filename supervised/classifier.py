@@ -38,9 +38,7 @@ class ClassifierConfig(SyntheticConfig, SupervisedConfig):
 
     kinds: ClassVar = ("images", "series", "table", "points", "video")
 
-    label_smoothing: PerLaneFloat = Field(
-        0.05, ge=0, le=1, description="share of the target spread over all classes"
-    )
+    label_smoothing: PerLaneFloat = Field(0.05, ge=0, le=1, description="share of the target spread over all classes")
     mixup: PerLaneFloat = Field(
         0.0, ge=0, description="alpha of the Beta distribution of mixup's lambda, 0.1 to 0.4; 0 mixes nothing"
     )

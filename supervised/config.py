@@ -58,8 +58,9 @@ class TrainingConfig(TransferConfig):
         0.0, ge=0, description="rows after which the average network has forgotten half of a former one; 0 keeps none"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="type of products and convolutions in training; 16 bits pay on GPUs, and for "
-        "large networks on CPUs with bfloat16 instructions (half the time)"
+        "float32",
+        description="type of products and convolutions in training; 16 bits pay on GPUs, and for "
+        "large networks on CPUs with bfloat16 instructions (half the time)",
     )
     patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")
     layers_every: int = Field(

@@ -2,8 +2,8 @@
 
 Papers: Bahdanau et al. 2015, Luong et al. 2015 (`nets.seq2seq`); Vaswani et al. 2017 (`nets.transformer`); Szegedy et
 al. 2016 (label smoothing); Wu et al. 2016 (length penalty of the beam). How it learns: `supervised.training`.
-Deliberate differences: the true token before is always fed; all rows are padded to one length, so that lanes stay
-equal to trials alone: longer training pairs are left out, longer test sources are cut off and count as they come out.
+Deliberate differences: the true token before is always fed; batches hold pairs of like length (`supervised.lengths`);
+pairs longer than `longest` are left out of training, longer test sources are cut off and count as they come out.
 
 Legend: K lanes, B pairs of a batch, S source and T target tokens, V tokens of the target's vocabulary.
 """
@@ -28,6 +28,7 @@ from nets.lanes import Work
 from nets.registry import build
 from supervised import text_measures as measures
 from supervised.config import TrainingConfig
+from supervised.lengths import Alike
 from supervised.pictures import attention_maps
 from supervised.training import Supervised
 from supervised.vocabulary import END, PAD, SPECIAL, START, Vocabulary, check_units, learnt, padded, words
@@ -66,6 +67,12 @@ class Corpus(NamedTuple):
     lengths: tuple[int, int]
     pairs: dict[str, list[Pair]]
 
+    def slack(self) -> np.ndarray:
+        """How many tokens of padding, in the source and in the target, each training row could do without."""
+        s, t = self.lengths
+        sizes = [(len(self.source.encoded(a)), len(self.target.encoded(b)) + 1) for a, b in self.pairs["train"]]
+        return np.min([(s, t)] - np.array(sizes), axis=1)
+
     def rows(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(source, START and the target [N, S + T], the target and END [N, T]), padded."""
         s, t = self.lengths
@@ -86,6 +93,12 @@ def corpus(name: str, units: tuple[Any, Any], size: int, least: int, longest: in
     fits = np.all(sizes <= (s, t), axis=1).tolist()
     train = [pair for pair, fit in zip(pairs["train"], fits, strict=True) if fit]
     return Corpus(source, target, (int(s), int(t)), {**pairs, "train": train})
+
+
+@lru_cache(maxsize=4)
+def alike(name: str, units: tuple[Any, Any], size: int, least: int, longest: int, batch: int) -> Alike:
+    """The training pairs of `corpus` in groups of like length."""
+    return Alike(corpus(name, units, size, least, longest).slack(), batch)
 
 
 class Seq2SeqConfig(TrainingConfig):
@@ -118,7 +131,16 @@ class Seq2SeqConfig(TrainingConfig):
     @property
     def corpus(self) -> Corpus:
         """The data as tokens."""
-        return corpus(self.data, (self.source, self.target), self.vocabulary, self.least, self.longest)
+        return corpus(*self._reading)
+
+    @property
+    def alike(self) -> Alike:
+        """The training pairs in groups of like length."""
+        return alike(*self._reading, self.batch)
+
+    @property
+    def _reading(self) -> tuple[str, tuple[Any, Any], int, int, int]:
+        return self.data, (self.source, self.target), self.vocabulary, self.least, self.longest
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -144,7 +166,7 @@ class Seq2SeqConfig(TrainingConfig):
     @property
     def seconds_per_progress(self) -> float:
         """A pair of default size, on one core of a 2-core machine."""
-        return 6e-5 * sum(self.corpus.lengths)
+        return 6e-5 * (sum(self.corpus.lengths) - 2 * self.alike.saved)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Seq2SeqConfig:
@@ -198,7 +220,7 @@ class Seq2Seq(Supervised):
 
     Config = Seq2SeqConfig
     score = Score("test_bleu", "max", worst=0.0, select="val_loss", select_direction="min")
-    version = 1
+    version = 2
     purpose = "seq2seq"
 
     @classmethod
@@ -212,7 +234,8 @@ class Seq2Seq(Supervised):
     def work(cls, config: Any, lanes: int) -> Work:
         """A transformer is bound by its products; a scan gains from lanes."""
         seconds = config.seconds_per_progress * config.budget * lanes
-        return Work(seconds, compile_seconds=180.0, speedup=1.5, loop_on_cpu=config.net.kind != "seq2seq")
+        shapes = len(config.alike.groups)
+        return Work(seconds, compile_seconds=180.0 * shapes, speedup=1.5, loop_on_cpu=config.net.kind != "seq2seq")
 
     def prepare(self, config: Seq2SeqConfig) -> None:
         """Rows of all splits, what test rows should be, and what two baselines make of them."""
@@ -222,11 +245,20 @@ class Seq2Seq(Supervised):
         self.keep_rows({s: x for s, (x, _) in rows.items()}, {s: y for s, (_, y) in rows.items()})
         self.judged = self.corpus.pairs["test"][: config.judged]
         self.baselines = _baselines(self.corpus.pairs["train"], self.judged, config)
+        self.alike = config.alike
+        self._turn = lru_cache(maxsize=2 * len(self.alike.groups))(self._turn_anew)
         self._nll_each = self.lanes.execution.each(self._nll, in_dims=(0, 0, None, None), rare=True)
 
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Source [B, S] and the target's tokens before [B, T]."""
-        return x[:, : self.split], x[:, self.split :]
+        split = self.split - (sum(self.corpus.lengths) - x.shape[1]) // 2  # as much padding is cut off either
+        return x[:, :split], x[:, split:]
+
+    def rows_of_updates(self, progress: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """Source and target's tokens before [K, B, S + T] and the target [K, B, T], without needless padding."""
+        config: Seq2SeqConfig = self.lanes.config
+        first = progress // config.batch
+        return [self._batch(*self.alike.place(first + u)) for u in range(config.updates_of_a_chunk)]
 
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Smoothed cross-entropy; the share of tokens that are right."""
@@ -264,6 +296,18 @@ class Seq2Seq(Supervised):
             "attention": attention_maps(looks(net, *self.inputs(x)).numpy(), named),
             "mistakes": Media("text", lines, truth, caption="The worst mistakes of greedy decoding, beside the truth"),
         }
+
+    def _batch(self, group: int, number: int) -> tuple[Tensor, Tensor]:
+        turns = [self._turn(group, turn)[:, place] for turn, place in self.alike.span(group, number)]
+        index = self.lanes.execution.tensor(np.concatenate(turns, 1))
+        s, t = (length - self.alike.cuts[group] for length in self.corpus.lengths)
+        x = self.x[index]
+        return torch.cat([x[..., :s], x[..., self.split : self.split + t]], -1), self.y[index][..., :t]
+
+    def _turn_anew(self, group: int, turn: int) -> np.ndarray:
+        """A permutation of a group's rows, every lane's own, [K, N]."""
+        rngs = self.lanes.generators(f"{self.purpose}/rows/{group}", turn)
+        return np.stack([rng.permutation(self.alike.groups[group]) for rng in rngs])
 
     def _decoded(self, net: nn.Module, width: int) -> list[str]:
         config: Seq2SeqConfig = self.lanes.config

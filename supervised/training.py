@@ -161,13 +161,13 @@ class Supervised(Learner):
         """One chunk: U updates on B rows each."""
         config: TrainingConfig = self.lanes.config
         progress = int(state["progress"][0])
-        x, target = self.batches(progress)
+        rows = self.rows_of_updates(progress)
         keys = self.lanes.keys(f"{self.purpose}/noise", progress, config.updates_of_a_chunk)
         updates = config.updates_of_a_chunk
 
         def numbers(u: int) -> Any:
             done = (progress + u * config.batch) / config.budget
-            return {**self.hyper, "lr": self.schedule(self.hyper["lr"], done)}, x[:, u], target[:, u], keys[:, u]
+            return {**self.hyper, "lr": self.schedule(self.hyper["lr"], done)}, *rows[u], keys[:, u]
 
         every, first = config.layers_every, progress // config.batch
         looked = {u for u in range(updates) if every and (first + u) % every == 0}
@@ -233,6 +233,11 @@ class Supervised(Learner):
         batches = (self.lanes.config.updates_of_a_chunk, -1)
         return self._augmented(x, progress).unflatten(1, batches), y.unflatten(1, batches)
 
+    def rows_of_updates(self, progress: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """What each update of the chunk learns from: rows [K, B, *row] and targets [K, B, ...]."""
+        x, target = self.batches(progress)
+        return list(zip(x.unbind(1), target.unbind(1), strict=True))
+
     # Helpers
 
     def keep_rows(self, x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> None:
@@ -267,9 +272,7 @@ class Supervised(Learner):
         for name in self.lanes.config.augmentations:
 
             def draw(kind: Any, shape: Sequence[int], name: str = name) -> Tensor:
-                return self.lanes.noise(
-                    f"{self.purpose}/{name}", progress, (x.shape[1], *shape), kind
-                ).flatten(0, 1)
+                return self.lanes.noise(f"{self.purpose}/{name}", progress, (x.shape[1], *shape), kind).flatten(0, 1)
 
             rows = AUGMENTATIONS[name](rows, draw)
         return rows.unflatten(0, x.shape[:2])
@@ -320,9 +323,7 @@ class Supervised(Learner):
         """Statistics of every layer for one update that was made."""
 
         def loss(params: Any) -> Any:
-            (output, _), seen = activation_statistics(
-                self.net, params, old["buffers"], *self.inputs(x), noise=key
-            )
+            (output, _), seen = activation_statistics(self.net, params, old["buffers"], *self.inputs(x), noise=key)
             return self.loss(output, target, hp)[0], seen
 
         grads, (_, seen) = grad_and_value(loss, has_aux=True)(old["params"])
