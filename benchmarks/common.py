@@ -32,9 +32,7 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks have; a benchmark may add its own."""
     options = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     options.add_argument("--quick", action="store_true", help="less work: ends within 5 minutes on 2 cores")
-    options.add_argument(
-        "--json", action="store_true", help="print only the one JSON line on standard output"
-    )
+    options.add_argument("--json", action="store_true", help="print only the one JSON line on standard output")
     return options
 
 
@@ -104,9 +102,7 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def finish(
-    name: str, ratios: Mapping[str, float], details: Mapping[str, Any], options: argparse.Namespace
-) -> None:
+def finish(name: str, ratios: Mapping[str, float], details: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Prints the result; its last line is one JSON object."""
     if not options.json:
         for key, value in ratios.items():

@@ -142,9 +142,7 @@ def main() -> None:
     ring = interleaved(
         {"compiled": (compiled.step, 4 * few), "eager": (eager.step, few), "loop": (loop.step, 40 * few)}, rounds
     )
-    images = interleaved(
-        {"ours": (Lanes(DCGAN, 1, "loop").step, few), "loop": (dcgan_loop().step, 10 * few)}, rounds
-    )
+    images = interleaved({"ours": (Lanes(DCGAN, 1, "loop").step, few), "loop": (dcgan_loop().step, 10 * few)}, rounds)
     loops = SEEDS * updates * ring["loop"]
     chunks = compiled.config.budget / compiled.config.chunk
     note("a whole run through the driver ...")

@@ -56,9 +56,7 @@ def main() -> None:
     options.add_argument("--part", choices=("all", "update", "pool"), default="all", help="measure this alone")
     options.add_argument("--seeds", type=int, default=8)
     options.add_argument("--steps", type=int, default=500_000)
-    options.add_argument(
-        "--repeat", type=int, default=1, help="repetitions, interleaved; medians are reported"
-    )
+    options.add_argument("--repeat", type=int, default=1, help="repetitions, interleaved; medians are reported")
     options.add_argument("--side", help="internal: one process of one side, as JSON")
     args = options.parse_args()
     if args.side:
@@ -78,9 +76,7 @@ def main() -> None:
 
 def measure(args: Any) -> dict[str, dict[str, Any]]:
     """Seconds of every side: medians of interleaved repetitions."""
-    short = (
-        {"sb3": args.steps // 50, "single": args.steps // 10, "eager": args.steps // 50} if args.quick else {}
-    )
+    short = {"sb3": args.steps // 50, "single": args.steps // 10, "eager": args.steps // 50} if args.quick else {}
     sides = ("lanes_cold", "lanes_warm", "single_cold", "single_warm", "eager", "sb3")
     rounds: list[dict[str, dict[str, Any]]] = []
     for _ in range(args.repeat):

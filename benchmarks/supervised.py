@@ -8,6 +8,8 @@ For a CNN, a GRU and a transformer on Fashion-MNIST (`make data`), rows of 64, A
 - `cnn_share`, ...: of a whole run through the driver, with evaluations and checkpoints, the share outside the learner.
 For small networks on digits, 8 seeds as lanes (compiled, compiling left out and stated) beside eight such loops:
 - `mlp_cohort`, `gru_cohort`: seconds of the eight loops over those of the cohort.
+And for three networks on Fashion-MNIST, one lane:
+- `cnn_bfloat16`, ...: seconds of one update with `precision: bfloat16` over those in 32 bits.
 """
 
 from __future__ import annotations
@@ -36,6 +38,11 @@ LARGE: dict[str, dict[str, Any]] = {
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden_features": 64, "depth": 2},
     "gru": {"kind": "gru", "hidden_features": 32},
+}
+NARROWED: dict[str, dict[str, Any]] = {
+    "cnn": {"kind": "cnn", "hidden_features": 20, "depth": 3, "pool": "max", "norm": "batch"},
+    "resnet": {"kind": "resnet", "hidden_features": [16, 64, 128], "depth": 1},
+    "transformer": LARGE["transformer"],
 }
 PLAIN: dict[str, Any] = {
     "batch": BATCH, "lr": LR, "schedule": "constant", "warmup": 0.0, "augment": [], "label_smoothing": 0.0,
@@ -86,12 +93,12 @@ class Loop:
 class Ours:
     """The learner, chunk by chunk."""
 
-    def __init__(self, name: str, net: dict[str, Any], seeds: int, mode: Any, optimiser: str = "adamw") -> None:
+    def __init__(self, name: str, net: dict[str, Any], seeds: int, mode: Any, **fields: Any) -> None:
         from harness.learner import Lanes
         from nets.lanes import Execution
         from supervised.classifier import Classifier
 
-        config = Classifier.Config(data=name, net=net, epochs=1000, optimiser=optimiser, **PLAIN)
+        config = Classifier.Config(data=name, net=net, epochs=1000, **PLAIN, **fields)
         self.learner = Classifier()
         self.updates = config.updates_of_a_chunk
         self.state = self.learner.start(Lanes((config,) * seeds, tuple(range(seeds)), Execution(mode)))
@@ -143,7 +150,7 @@ def lightning_side(name: str, net: dict[str, Any]) -> Callable[[int], float]:
 def large(kind: str, rounds: int, times: int) -> dict[str, float]:
     """Seconds of one update of each side, medians over rounds."""
     ours, loop = Ours("fashion-mnist", LARGE[kind], 1, "loop"), Loop("fashion-mnist", LARGE[kind])
-    fused = Ours("fashion-mnist", LARGE[kind], 1, "loop", "adamw-fused")
+    fused = Ours("fashion-mnist", LARGE[kind], 1, "loop", optimiser="adamw-fused")
     sides = {
         "ours": (ours.step, times), "fused": (fused.step, times), "bare": (loop.step, times * ours.updates),
     }  # fmt: skip
@@ -176,6 +183,16 @@ def cohort(kind: str, rounds: int, times: int) -> tuple[float, float]:
     return SEEDS * ours.updates * found["bare"] / found["ours"], ours.first
 
 
+def sixteen_bits(kind: str, rounds: int, times: int) -> float:
+    """An update in bfloat16 over one in float32."""
+    sides = {
+        precision: (Ours("fashion-mnist", NARROWED[kind], 1, "loop", precision=precision).step, times)
+        for precision in ("float32", "bfloat16")
+    }
+    found = interleaved(sides, rounds)
+    return found["bfloat16"] / found["float32"]
+
+
 def main() -> None:
     """Measures all sides in turn."""
     from supervised.classifier import Classifier
@@ -196,6 +213,9 @@ def main() -> None:
     for kind in SMALL:
         note(f"{SEEDS} small {kind}s:")
         ratios[f"{kind}_cohort"], details["compile_seconds"][kind] = cohort(kind, rounds, 4 * times)
+    for kind in NARROWED:
+        note(f"{kind} in 16 bits:")
+        ratios[f"{kind}_bfloat16"] = sixteen_bits(kind, rounds, times)
     finish("supervised", ratios, details, options)
 
 

@@ -60,7 +60,7 @@ class TrainingConfig(TransferConfig):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="type of products and convolutions in training; 16 bits pay on GPUs, and for "
-        "large networks on CPUs with bfloat16 instructions (half the time)",
+        "convolutions on CPUs with bfloat16 instructions",
     )
     patience: int = Field(0, ge=0, description="evaluations without a better score that end a trial; 0 never ends one")
     layers_every: int = Field(
