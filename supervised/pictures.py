@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from harness.learner import Media
 
@@ -13,6 +15,8 @@ __all__ = ["attention_maps", "pictured"]
 
 SIDE = 56  # pixels of one row, at least
 LINE = (56, 112)  # height and width of a drawn series
+CELL = 14  # pixels of a cell of a map
+PAPER = 242  # the lightest cell, so that a map's edge is seen
 
 
 def pictured(rows: np.ndarray, kind: str) -> np.ndarray | None:
@@ -34,24 +38,50 @@ def pictured(rows: np.ndarray, kind: str) -> np.ndarray | None:
 
 
 def attention_maps(weights: np.ndarray, pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Media:
-    """Where a decoder looks, side by side: a column for each source token, a row for each target token; dark is much.
+    """Where a decoder looks: a column for each source token, a row for each target token; dark is much.
 
     Args:
         weights: [N, T, S], in [0, 1].
-        pairs: (source, target) tokens of each map.
+        pairs: (source, target) tokens of each map; those beyond T and S are not shown.
     """
-    height, width = weights.shape[1:]
-    times = max(math.ceil(4 * SIDE / max(height, width)), 1)
-    maps = []
-    for weight, (source, target) in zip(weights, pairs, strict=True):
-        real = np.full((height + 1, width + 1), 255, np.uint8)
-        rows, columns = min(len(target) + 1, height), min(len(source), width)
-        real[:rows, :columns] = (255 * (1 - weight[:rows, :columns].clip(0, 1))).round()
-        real[rows, :columns] = real[: rows + 1, columns] = 160  # the map's edge
-        maps.append(real.repeat(times, 0).repeat(times, 1))
-    named = "; ".join(f"{' '.join(s)} -> {' '.join(t)}" for s, t in pairs)
-    about = f"Attention: target tokens from top to bottom, source tokens from left to right. {named}"
-    return Media("image", np.concatenate(maps, 1), caption=about)
+    maps = [_map(weight, source, [*target, "(end)"]) for weight, (source, target) in zip(weights, pairs, strict=True)]
+    width = max(one.shape[1] for one in maps)
+    lines = [_beside(maps[i : i + 2], width, columns=min(2, len(maps))) for i in range(0, len(maps), 2)]
+    about = "Attention: target tokens from top to bottom, source tokens from left to right; dark is much"
+    return Media("image", np.concatenate(lines), caption=about)
+
+
+def _beside(maps: Sequence[np.ndarray], width: int, columns: int) -> np.ndarray:
+    """Maps in one line of white."""
+    line = np.full((max(one.shape[0] for one in maps), columns * width), 255, np.uint8)
+    for i, one in enumerate(maps):
+        line[: one.shape[0], i * width :][:, : one.shape[1]] = one
+    return line
+
+
+def _map(weight: np.ndarray, source: Sequence[str], target: Sequence[str]) -> np.ndarray:
+    """One map with its tokens at the left and above, uint8 [H, W]."""
+    source, target = source[: weight.shape[1]], target[: weight.shape[0]]
+    left, above = ([_written(token) for token in tokens] for tokens in (target, source))
+    corner = max(word.shape[1] for word in above), max(word.shape[1] for word in left)  # height, width
+    dark = 255 * (1 - weight[: len(target), : len(source)].clip(0, 1))
+    cells = dark.round().astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
+    sheet = np.full((corner[0] + cells.shape[0] + CELL, corner[1] + cells.shape[1] + CELL), 255, np.uint8)
+    sheet[corner[0] : -CELL, corner[1] : -CELL] = np.minimum(cells, PAPER)
+    for i, word in enumerate(left):
+        sheet[corner[0] + i * CELL :, corner[1] - word.shape[1] :][:CELL, : word.shape[1]] = word
+    for j, word in enumerate(above):
+        sheet[corner[0] - word.shape[1] :, corner[1] + j * CELL :][: word.shape[1], :CELL] = np.rot90(word)
+    return sheet
+
+
+def _written(text: str) -> np.ndarray:
+    """A word in black on white, CELL high, uint8 [CELL, W]; without accents, which Pillow's own font lacks."""
+    text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?"
+    font = ImageFont.load_default(CELL - 3)
+    image = Image.new("L", (math.ceil(font.getlength(text)) + 6, CELL), 255)
+    ImageDraw.Draw(image).text((3, CELL // 2), text, fill=0, font=font, anchor="lm")
+    return np.asarray(image)
 
 
 def _enlarged(rows: np.ndarray) -> np.ndarray:

@@ -291,7 +291,7 @@ class Seq2Seq(Supervised):
         worst = np.argsort(edits, kind="stable")[::-1][:MISTAKES]
         lines = np.array([f"{self.judged[i][0]}\n-> {found[i]}" for i in worst])
         truth = np.array([f"{self.judged[i][0]}\n-> {self.judged[i][1]}" for i in worst])
-        named = [(self.corpus.source.cut(s), self.corpus.target.cut(t)) for s, t in self.judged[:MAPS]]
+        named = [(self.corpus.source.pieces(s), self.corpus.target.pieces(t)) for s, t in self.judged[:MAPS]]
         return {
             "attention": attention_maps(looks(net, *self.inputs(x)).numpy(), named),
             "mistakes": Media("text", lines, truth, caption="The worst mistakes of greedy decoding, beside the truth"),

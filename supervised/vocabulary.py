@@ -65,6 +65,10 @@ class Vocabulary:
         """A text's tokens; those it does not know are UNKNOWN."""
         return [self.numbers.get(spelling, UNKNOWN) for spelling in self.cut(text)]
 
+    def pieces(self, text: str) -> list[str]:
+        """A text's tokens as people read them."""
+        return [self.joined([spelling]).strip() for spelling in self.cut(text)]
+
     def decoded(self, tokens: Iterable[int]) -> str:
         """The text of tokens up to the first END; padding and START spell nothing."""
         spelt = []

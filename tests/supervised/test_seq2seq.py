@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from harness.learner import Lanes
 from nets.lanes import Execution
-from supervised.pictures import attention_maps
+from supervised.pictures import CELL, PAPER, attention_maps
 from supervised.seq2seq import Seq2Seq, Seq2SeqConfig, looks, smoothed_nll
 from supervised.vocabulary import END, PAD, START
 
@@ -93,12 +93,22 @@ def test_the_headline_is_what_the_file_says(numbers):
 
 
 def test_a_map_is_dark_where_attention_is():
-    weights = np.array([[[1.0, 0.0], [0.0, 1.0]]])
-    media = attention_maps(weights, [(["a", "b"], ["x"])])
-    side = media.data.shape[0] // 3
-    assert media.data[0, 0] == 0
-    assert media.data[0, side] == 255
-    assert "a b -> x" in media.caption
+    weights = np.array([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]])
+    one = attention_maps(weights, [(["a", "b"], ["x"])]).data
+    cells = one[-3 * CELL : -CELL, -3 * CELL : -CELL]  # of "a" and "b", of "x" and the end; the margin is white
+    assert cells[::CELL, ::CELL].tolist() == [[0, PAPER], [PAPER, 0]]
+    assert (one[-CELL:] == 255).all()
+    names = [one[-3 * CELL : -2 * CELL, : -3 * CELL], one[-2 * CELL : -CELL, : -3 * CELL]]
+    assert names[0].min() < 128 < names[1].max()
+    assert (names[0] < 128).sum() < (names[1] < 128).sum()  # "x" takes less ink than "(end)"
+    pairs = [(["\u00e9t\u00e9"], ["x"]), (["ete", "longer"], ["x"]), (["a"], ["x", "longer"])]
+    several = attention_maps(np.ones((3, 2, 2)), pairs).data
+    width = several.shape[1] // 2
+    first, second, third = (attention_maps(np.ones((1, 2, 2)), [pair]).data for pair in pairs)
+    assert (several[: len(first), : first.shape[1]] == first).all()
+    assert (several[: len(second), width:][:, : second.shape[1]] == second).all()
+    assert (several[-len(third) :, : third.shape[1]] == third).all()
+    assert (several[-len(third) :, width:] == 255).all()  # nothing beside the third
 
 
 @pytest.mark.parametrize(
