@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from harness.spec import LearnerConfig, canonical
@@ -36,26 +37,53 @@ class Variant:
 def label_variants(variants: Sequence[Variant]) -> list[str]:
     """One label a variant: the learner, what tells its entry from others of the same learner, and what its grid varies.
 
-    "classifier net.kind=cnn"; with two entries of `gan`: "gan ring-8" and "gan digits". Equal configurations have equal
-    labels (more seeds of the same), different ones never do.
+    "classifier net.kind=cnn"; with two entries of `gan`: "gan ring-8" and "gan digits"; with several networks on one
+    data set: "classifier net=mlp". Equal configurations have equal labels (more seeds of the same), different ones
+    never do.
     """
     dumps = [variant.config.model_dump(mode="json") for variant in variants]
-    telling = _telling(variants, dumps)
-    short, full = [], []
-    for variant, dump in zip(variants, dumps, strict=True):
-        varied = {key.split(".")[0] for key in variant.varied}
-        told = {name: _show(dump[name]) for name in dump if name in telling[variant.learner] and name not in varied}
-        subjects = [value for name, value in told.items() if name in SUBJECTS]
-        others = [f"{name}={value}" for name, value in told.items() if name not in SUBJECTS]
-        grid = [f"{key}={_show(value)}" for key, value in variant.varied.items()]
-        short.append(" ".join([variant.learner, *subjects, *grid]))
-        full.append(" ".join([variant.learner, *subjects, *others, *grid]))
     keys = [f"{v.learner} {canonical(dump)}" for v, dump in zip(variants, dumps, strict=True)]
-    crowded = _shared(short, keys)
-    labels = [full[i] if label in crowded else label for i, label in enumerate(short)]
+    telling = _telling(variants, dumps)
+    labels = [""] * len(variants)
+    for learner, fields in telling.items():
+        own = [i for i, variant in enumerate(variants) if variant.learner == learner]
+        found = _told_apart([variants[i] for i in own], [dumps[i] for i in own], [keys[i] for i in own], fields)
+        for i, label in zip(own, found, strict=True):
+            labels[i] = label
     still = _shared(labels, keys)
     number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return [f"{label} #{number[keys[i]]}" if label in still else label for i, label in enumerate(labels)]
+
+
+def _told_apart(
+    variants: Sequence[Variant], dumps: Sequence[dict[str, Any]], keys: Sequence[str], telling: set[str]
+) -> list[str]:
+    """Labels of one learner's variants, with as few fields as tell them apart; all fields where nothing does."""
+
+    def label(i: int, names: Sequence[str]) -> str:
+        variant, dump = variants[i], dumps[i]
+        varied = {key.split(".")[0] for key in variant.varied}
+        told = {n: _show(dump[n], [d[n] for d in dumps]) for n in dump if n in telling and n not in varied}
+        subjects = [value for name, value in told.items() if name in SUBJECTS]
+        others = [f"{name}={told[name]}" for name in names if name in told]
+        grid = [f"{key}={_show(value, [v.varied.get(key) for v in variants])}" for key, value in variant.varied.items()]
+        return " ".join([variant.learner, *subjects, *others, *grid])
+
+    labels = short = [label(i, ()) for i in range(len(variants))]
+    crowded = _shared(short, keys)
+    for names in _choices([n for n in dumps[0] if n in telling and n not in SUBJECTS], dumps) if crowded else ():
+        labels = [label(i, names) if text in crowded else text for i, text in enumerate(short)]
+        if not _shared(labels, keys):
+            break
+    return labels
+
+
+def _choices(fields: Sequence[str], dumps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Which fields to name, what says most first: a network, a word, two of these, a number; at last all."""
+    blocks = [n for n in fields if all(_is_block(dump[n]) for dump in dumps)]
+    words = [*blocks, *(n for n in fields if all(isinstance(dump[n], str) for dump in dumps))]
+    alone = [n for n in fields if n not in words]
+    return [*((n,) for n in words), *combinations(words, 2), *((n,) for n in alone), tuple(fields)]
 
 
 def _telling(variants: Sequence[Variant], dumps: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
@@ -82,6 +110,15 @@ def _shared(labels: Sequence[str], keys: Sequence[str]) -> set[str]:
     return {label for label, several in meaning.items() if len(several) > 1}
 
 
-def _show(value: Any) -> str:
+def _is_block(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("kind"), str)
+
+
+def _show(value: Any, peers: Sequence[Any] = ()) -> str:
+    """A value for people; of a block its kind, and its fields where other blocks of that kind have others."""
+    if _is_block(value):
+        alike = [peer for peer in peers if _is_block(peer) and peer["kind"] == value["kind"]]
+        fields = [n for n in value if len({json.dumps(peer.get(n), sort_keys=True) for peer in alike}) > 1]
+        return " ".join([value["kind"], *(f"{name}={_show(value[name])}" for name in fields)])
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 32 else text[:29] + "..."

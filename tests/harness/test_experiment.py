@@ -149,6 +149,38 @@ def test_labels_name_other_fields_where_nothing_else_tells_entries_apart(tmp_pat
     assert [t.label for t in load(tmp_path, text).trials] == ["fitter steps=5", "fitter steps=6", "fitter steps=6"]
 
 
+def test_labels_name_networks_by_their_kind_and_by_what_differs_within_it(tmp_path: Path) -> None:
+    text = """name: s
+trials:
+- learner: classifier
+  grid:
+    lr: [0.1, 0.2]
+    net: [{kind: mlp}, {kind: gru, depth: 2}, {kind: gru, hidden_features: 8, depth: 2}]
+"""
+    labels = list(dict.fromkeys(t.label for t in load(tmp_path, text).trials))
+    nets = ("net=mlp", "net=gru", "net=gru hidden_features=8")
+    assert labels == [f"classifier lr={lr} {net}" for lr in (0.1, 0.2) for net in nets]
+
+
+def test_labels_name_as_few_fields_as_tell_entries_apart(tmp_path: Path) -> None:
+    def labels(*entries: str) -> list[str]:
+        text = "name: s\ntrials:\n" + "".join(f"- {{learner: classifier, {fields}}}\n" for fields in entries)
+        return [t.label.removeprefix("classifier ") for t in load(tmp_path, text).trials]
+
+    assert labels("net: {kind: mlp}, lr: 0.1", "net: {kind: cnn}, lr: 0.2, clip: 1") == ["net=mlp", "net=cnn"]
+    assert labels("net: {kind: mlp}, optimiser: sgd", "net: {kind: cnn}, optimiser: sgd", "net: {kind: mlp}") == [
+        "net=mlp optimiser=sgd",
+        "net=cnn optimiser=sgd",
+        "net=mlp optimiser=adamw",
+    ]
+    assert labels("net: {kind: mlp, depth: 1}", "net: {kind: mlp, depth: 2}") == ["net=mlp depth=1", "net=mlp depth=2"]
+    assert labels("lr: 0.1, clip: 1, batch: 8", "lr: 0.2, clip: 1, batch: 8", "lr: 0.1, clip: 2, batch: 8") == [
+        "lr=0.1 clip=1.0",
+        "lr=0.2 clip=1.0",
+        "lr=0.1 clip=2.0",
+    ]
+
+
 def test_labels_never_stand_for_two_configurations(tmp_path: Path) -> None:
     long = "x" * 100
     text = f"name: s\ntrials:\n- {{learner: fitter, task: {long}a}}\n- {{learner: fitter, task: {long}b}}\n"
