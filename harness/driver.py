@@ -107,8 +107,7 @@ class Driver:
 
     def _slots_wanted(self, due: Sequence[Trial]) -> int:
         cpus = max((t.resources.cpus * t.resources.workers for t in due), default=1)
-        wanted = self._workers or max(1, (os.cpu_count() or 1) // cpus)
-        return int(min(wanted, self._executor.most))
+        return int(min(self._workers or max(1, (os.cpu_count() or 1) // cpus), self._executor.most))
 
     # -- training ----------------------------------------------------------------------------------------------------
 
