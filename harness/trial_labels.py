@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -60,14 +60,14 @@ def _told_apart(
 ) -> list[str]:
     """Labels of one learner's variants, with as few fields as tell them apart; all fields where nothing does."""
 
+    told = _shown([{n: dump[n] for n in dump if n in telling} for dump in dumps])
+    grid = _shown([variant.varied for variant in variants])
+
     def label(i: int, names: Sequence[str]) -> str:
-        variant, dump = variants[i], dumps[i]
-        varied = {key.split(".")[0] for key in variant.varied}
-        told = {n: _show(dump[n], [d[n] for d in dumps]) for n in dump if n in telling and n not in varied}
-        subjects = [value for name, value in told.items() if name in SUBJECTS]
-        others = [f"{name}={told[name]}" for name in names if name in told]
-        grid = [f"{key}={_show(value, [v.varied.get(key) for v in variants])}" for key, value in variant.varied.items()]
-        return " ".join([variant.learner, *subjects, *others, *grid])
+        own = told[i].keys() - {key.split(".")[0] for key in grid[i]}
+        subjects = [told[i][name] for name in told[i] if name in own and name in SUBJECTS]
+        fields = [*((n, told[i][n]) for n in names if n in own), *grid[i].items()]
+        return " ".join([variants[i].learner, *subjects, *(f"{name}={text}" for name, text in fields)])
 
     labels = short = [label(i, ()) for i in range(len(variants))]
     crowded = _shared(short, keys)
@@ -114,11 +114,24 @@ def _is_block(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("kind"), str)
 
 
-def _show(value: Any, peers: Sequence[Any] = ()) -> str:
-    """A value for people; of a block its kind, and its fields where other blocks of that kind have others."""
-    if _is_block(value):
-        alike = [peer for peer in peers if _is_block(peer) and peer["kind"] == value["kind"]]
-        fields = [n for n in value if len({json.dumps(peer.get(n), sort_keys=True) for peer in alike}) > 1]
-        return " ".join([value["kind"], *(f"{name}={_show(value[name])}" for name in fields)])
+def _shown(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Values for people, row by row; of a block its kind, and its fields where others of that name and kind differ."""
+    alike: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for name, block in ((name, value) for row in rows for name, value in row.items() if _is_block(value)):
+        fields = {field: json.dumps(value, sort_keys=True) for field, value in block.items()}
+        alike.setdefault((name, block["kind"]), []).append(fields)
+    known = {key: dict.fromkeys(f for fields in several for f in fields) for key, several in alike.items()}
+    differ = {key: [f for f in fields if len({own.get(f) for own in alike[key]}) > 1] for key, fields in known.items()}
+
+    def show(name: str, value: Any) -> str:
+        if not _is_block(value):
+            return _short(value)
+        fields = [f for f in differ[name, value["kind"]] if f in value]
+        return " ".join([value["kind"], *(f"{f}={_short(value[f])}" for f in fields)])
+
+    return [{name: show(name, value) for name, value in row.items()} for row in rows]
+
+
+def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 32 else text[:29] + "..."
