@@ -126,7 +126,7 @@ def test_signal_stops_at_a_boundary_and_the_same_command_resumes(
 ) -> None:
     root, file = tmp_path / "runs", write_experiment(n=60, sleep=0.1, seeds=1)
     process = start("run", file, "--root", root, *QUICK)
-    read_until(process, "small: 1 trials")
+    read_until(process, "small: 1 trial ")
     read_until(process, "score")
     process.send_signal(number)
     rest = process.communicate(timeout=60)[0]
