@@ -329,9 +329,9 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
     compiled = work.eager_seconds / (1.0 if unhelped else work.speedup)
     worthwhile = work.eager_seconds - compiled >= 2 * work.compile_seconds
     if math.isfinite(work.compiled_seconds):
-        compiled = work.compiled_seconds
-        worthwhile = compiled + work.compile_seconds < work.eager_seconds
-    saved = work.eager_seconds - compiled
+        compiled = work.compiled_seconds + work.compile_seconds
+        worthwhile = compiled < work.eager_seconds
+    saved = max(0.0, work.eager_seconds - compiled)
     if work.loop_seconds < (compiled if worthwhile else work.eager_seconds):
         return "loop", f"one after another takes {work.loop_seconds:.0f} s, side by side {work.eager_seconds:.0f} s"
     if unhelped and not worthwhile:

@@ -63,7 +63,7 @@ def _map(weight: np.ndarray, source: Sequence[str], target: Sequence[str]) -> np
     """One map with its tokens at the left and above, uint8 [H, W]."""
     source, target = source[: weight.shape[1]], target[: weight.shape[0]]
     left, above = ([_written(token) for token in tokens] for tokens in (target, source))
-    corner = max(word.shape[1] for word in above), max(word.shape[1] for word in left)  # height, width
+    corner = [max((word.shape[1] for word in words), default=0) for words in (above, left)]  # height, width
     dark = 255 * (1 - weight[: len(target), : len(source)].clip(0, 1))
     cells = dark.round().astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
     sheet = np.full((corner[0] + cells.shape[0] + CELL, corner[1] + cells.shape[1] + CELL), 255, np.uint8)

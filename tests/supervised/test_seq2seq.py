@@ -101,6 +101,7 @@ def test_a_map_is_dark_where_attention_is():
     names = [one[-3 * CELL : -2 * CELL, : -3 * CELL], one[-2 * CELL : -CELL, : -3 * CELL]]
     assert names[0].min() < 128 < names[1].max()
     assert (names[0] < 128).sum() < (names[1] < 128).sum()  # "x" takes less ink than "(end)"
+    assert attention_maps(np.ones((1, 2, 2)), [([], ["x"])]).data.shape[0] == 3 * CELL  # a source without tokens
     pairs = [(["\u00e9t\u00e9"], ["x"]), (["ete", "longer"], ["x"]), (["a"], ["x", "longer"])]
     several = attention_maps(np.ones((3, 2, 2)), pairs).data
     width = several.shape[1] // 2
