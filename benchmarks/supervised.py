@@ -2,9 +2,11 @@
 
 `python -m benchmarks.supervised [--quick] [--json]`
 
-For a CNN, a GRU and a transformer on Fashion-MNIST (`make data`), rows of 64, AdamW and cross-entropy on all sides:
+For a CNN, a GRU, an LSTM and a transformer on Fashion-MNIST (`make data`), rows of 64, AdamW and cross-entropy on all
+sides:
 - `cnn_over_bare`, `cnn_over_lightning`, ...: seconds of one update, ours (one lane) over those of the loop, and over
   those of `lightning.Trainer` (left out, and said, where the package is missing; its start-up does not count).
+- `gru_over_torch`, `lstm_over_torch`: the same over a loop with `torch.nn.GRU`, `torch.nn.LSTM` instead of our layers.
 - `cnn_share`, ...: of a whole run through the driver, with evaluations and checkpoints, the share outside the learner.
 For small networks on digits, 8 seeds as lanes (compiled, compiling left out and stated) beside eight such loops:
 - `mlp_cohort`, `gru_cohort`: seconds of the eight loops over those of the cohort.
@@ -33,6 +35,7 @@ BATCH, SEEDS, LR = 64, 8, 1e-3
 LARGE: dict[str, dict[str, Any]] = {
     "cnn": {"kind": "cnn", "hidden_features": 16, "depth": 3},
     "gru": {"kind": "gru", "hidden_features": 128},
+    "lstm": {"kind": "lstm", "hidden_features": 128},
     "transformer": {"kind": "vit", "patch": 7, "hidden_features": 64, "depth": 2},
 }
 SMALL: dict[str, dict[str, Any]] = {
@@ -69,11 +72,30 @@ def network(name: str, net: dict[str, Any]) -> nn.Module:
     return build(net, card.shape, card.classes)
 
 
+class ByTorch(nn.Module):
+    """A classifier of an image's rows with torch's own recurrent layer."""
+
+    def __init__(self, layers: nn.RNNBase, classes: int) -> None:
+        super().__init__()
+        self.layers, self.head = layers, nn.Linear(layers.hidden_size, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W] or [B, 1, H, W] to [B, classes]."""
+        outputs, _ = self.layers(x.reshape(len(x), -1, x.shape[-1]))
+        return self.head(outputs[:, -1])
+
+
+TORCHS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
 class Loop:
     """One classifier as anybody would write it."""
 
-    def __init__(self, name: str, net: dict[str, Any]) -> None:
+    def __init__(self, name: str, net: dict[str, Any], by_torch: bool = False) -> None:
         (self.x, self.y), self.net = rows(name), network(name, net)
+        if by_torch:
+            layers = TORCHS[net["kind"]](self.x.shape[-1], net["hidden_features"], batch_first=True)
+            self.net = ByTorch(layers, int(self.y.max()) + 1)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), LR)
         self.order, self.place = torch.randperm(len(self.x)), 0
 
@@ -154,6 +176,8 @@ def large(kind: str, rounds: int, times: int) -> dict[str, float]:
     sides = {
         "ours": (ours.step, times), "fused": (fused.step, times), "bare": (loop.step, times * ours.updates),
     }  # fmt: skip
+    if kind in TORCHS:
+        sides["torch"] = (Loop("fashion-mnist", LARGE[kind], by_torch=True).step, times * ours.updates)
     if importlib.util.find_spec("lightning") is None:
         note("lightning is not installed (pip install lightning): its side is left out")
         found = interleaved(sides, rounds)
@@ -205,7 +229,7 @@ def main() -> None:
     for kind in LARGE:
         note(f"{kind}:")
         found = details["seconds"][kind] = large(kind, rounds, times)
-        for peer in ("bare", "lightning"):
+        for peer in ("bare", "torch", "lightning"):
             if peer in found:
                 ratios[f"{kind}_over_{peer}"] = found["ours"] / found[peer]
                 ratios[f"{kind}_fused_over_{peer}"] = found["fused"] / found[peer]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nets.lanes import Execution, call, grad_and_value
+from nets.noise import noise_from
 from nets.recurrent import Recurrent
 from nets.registry import build
 
@@ -56,17 +58,87 @@ def _close(found, expected, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize(("depth", "bidirectional"), [(1, False), (3, True)])
 def test_outputs_states_and_gradients_equal_torchs(cell, depth, bidirectional):
     ours, theirs = _pair(cell, depth, bidirectional)
-    x = torch.randn(B, T, F)
+    x, never = torch.randn(B, T, F), torch.zeros(B, T, dtype=torch.bool)  # what has resets is a scan
     for start in (None, _state(ours)):
         results = []
-        for net in (ours, theirs):
+        for net in (ours, partial(ours, reset=never), theirs):
             leaves = [t.clone().requires_grad_() for t in (x, *(() if start is None else _parts(start)))]
             given = None if start is None else leaves[1] if isinstance(start, Tensor) else tuple(leaves[1:])
             outputs, end = net(leaves[0], given)
             loss = outputs.square().sum() + sum((s * (1 + i)).sum() for i, s in enumerate(_parts(end)))
-            grads = torch.autograd.grad(loss, [*leaves, *net.parameters()])
-            results.append((outputs, *_parts(end), *grads))
-        _close(*results)
+            weights = (theirs if net is theirs else ours).parameters()
+            results.append((outputs, *_parts(end), *torch.autograd.grad(loss, [*leaves, *weights])))
+        _close(results[0], results[2])
+        _close(results[1], results[2])
+
+
+def test_an_ordinary_call_is_torchs_and_a_transformed_one_is_not(monkeypatch):
+    calls = []
+
+    def counted(original, *args):
+        calls.append(1)
+        return original(*args)
+
+    for name in ("lstm", "gru"):
+        monkeypatch.setattr(torch, name, partial(counted, getattr(torch, name)))
+    net, x = Recurrent(F, H, depth=2).eval(), torch.randn(B, T, F)
+    net(x)[0].sum().backward()  # in evaluation too there are gradients: saliency
+    assert len(calls) == 2  # layers
+    flags = torch.arange(T) < torch.tensor([6, 3, 0]).unsqueeze(1)
+    net(x, mask=flags)  # padding at the end
+    assert len(calls) == 4
+    net(x, mask=~flags)
+    torch.vmap(lambda part: net(x, mask=part)[0])(flags.unsqueeze(0))
+    net(x, (torch.ones(2, B, H), torch.ones(2, B, H)), mask=flags)
+    net(x, reset=flags)
+    net(x[:, :2])
+    Recurrent(F, H, truncate=4)(x)
+    Recurrent(F, H, "gru")(x, mask=flags)
+    Recurrent(F, H, "rnn")(x)
+    net.double()(x.double())
+    net.float()
+    torch.vmap(lambda part: net(part)[0])(x.unsqueeze(0))
+    weights = dict(net.named_parameters())
+    lanes = {name: weight.unsqueeze(0) for name, weight in weights.items()}
+    torch.vmap(lambda given: torch.func.functional_call(net, given, x)[0])(lanes)
+    torch.func.grad(lambda given: torch.func.functional_call(net, given, x)[0].sum())(weights)
+    with torch.autocast("cpu"):
+        net(x)
+    assert len(calls) == 4
+    Recurrent(F, H, "gru")(x)
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize(("depth", "bidirectional"), [(1, False), (1, True), (3, True)])
+def test_padding_for_torchs_kernel_and_for_the_scan(depth, bidirectional):
+    net, x = Recurrent(F, H, "lstm", depth, bidirectional), torch.randn(B, T, F)
+    mask = torch.arange(T) < torch.tensor([6, 3, 0]).unsqueeze(1)
+    results = []
+    for given in ({}, {"reset": torch.zeros(B, T, dtype=torch.bool)}):
+        leaf = torch.where(mask.unsqueeze(-1), x, 7.0).requires_grad_()
+        outputs, end = net(leaf, mask=mask, **given)
+        loss = outputs.square().sum() + sum((s * (1 + i)).sum() for i, s in enumerate(_parts(end)))
+        slope, *grads = torch.autograd.grad(loss, [leaf, *net.parameters()])
+        assert not slope[~mask].any()
+        results.append((outputs, *_parts(end), slope, *grads))
+    _close(*results)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_torchs_kernel_and_the_scan_drop_the_same_numbers(cell):
+    net, x = Recurrent(F, H, cell, depth=3, dropout=0.5).train(), torch.randn(B, T, F)
+    with noise_from(torch.tensor(3)):
+        by_torch, _ = net(x)
+    with noise_from(torch.tensor(3)):
+        scanned, _ = net(x, reset=torch.zeros(B, T, dtype=torch.bool))
+    _close([by_torch], [scanned], 1e-6)
+
+
+def test_a_reset_gives_an_lstm_second_derivatives():
+    net, x = Recurrent(F, H), torch.randn(B, T, F, requires_grad=True)
+    outputs, _ = net(x, reset=torch.zeros(B, T, dtype=torch.bool))
+    (slope,) = torch.autograd.grad(outputs.square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(slope.square().sum(), x)[0].abs().max() > 0
 
 
 @CELLS
@@ -139,7 +211,7 @@ def test_truncated_gradients_stop_at_the_border(cell):
     full.load_state_dict(net.state_dict())
     x = torch.randn(B, T, F).requires_grad_()
     outputs, _ = net(x)
-    _close([outputs], [full(x)[0]], 0.0)
+    _close([outputs], [full(x)[0]], 1e-6)
     grad = torch.autograd.grad(outputs[:, -1].sum(), x)[0]
     assert not grad[:, :4].any()
     assert grad[:, 4:].all()
