@@ -117,30 +117,27 @@ def test_plan_writes_no_trials(tmp_path: Path, write_experiment: Callable[..., P
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_at_a_boundary_and_the_same_command_resumes(
-    number: signal.Signals,
-    tmp_path: Path,
-    write_experiment: Callable[..., Path],
-    start: Callable[..., subprocess.Popen[str]],
+def test_signals_stop_at_a_boundary_and_the_same_command_resumes(
+    tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    root, file = tmp_path / "runs", write_experiment(n=60, sleep=0.1, seeds=1)
-    process = start("run", file, "--root", root, *QUICK)
-    read_until(process, "small: 1 trial ")
-    read_until(process, "score")
-    process.send_signal(number)
-    rest = process.communicate(timeout=60)[0]
-    assert process.returncode == 130, rest
-    assert "stopping at the next boundary" in rest
-    assert "Traceback" not in rest
-    assert last_json(seedbed("status", "small", "--root", root, "--json").stdout)["state"] == "stopped"
+    root, file = tmp_path / "runs", write_experiment(n=80, sleep=0.1, seeds=1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start("run", file, "--root", root, *QUICK)
+        read_until(process, "small: 1 trial ")
+        read_until(process, "score")
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[0]
+        assert process.returncode == 130, rest
+        assert "stopping at the next boundary" in rest
+        assert "Traceback" not in rest
+        assert last_json(seedbed("status", "small", "--root", root, "--json").stdout)["state"] == "stopped"
     done = seedbed("run", file, "--root", root, "--json", *QUICK)
     assert done.returncode == 0, done.stderr
     trial = last_json(done.stdout)["trials"][0]
-    assert (trial["state"], trial["attempts"]) == ("done", 2)
+    assert (trial["state"], trial["attempts"]) == ("done", 3)
     steps = [json.loads(line)["progress"] for line in (Path(trial["folder"]) / "metrics.jsonl").open()]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 60
+    assert steps[-1] == 80
 
 
 def test_second_signal_ends_at_once(
