@@ -3,9 +3,10 @@
 `python -m benchmarks.recurrent [--quick] [--json]`
 
 One layer, one direction, float32, B sequences of T steps with F features and H features of the state, interleaved:
-- `lstm_32x128x8x64_scan`, ...: seconds of forward and backward by the scan over those of an ordinary call.
+- `lstm_64x28x28x128_scan`, ...: seconds of forward and backward by the scan over those of an ordinary call.
 - `..._torch`: those of an ordinary call over those of `torch.nn.LSTM` or `torch.nn.GRU`.
-- `..._padded`: by the scan over an ordinary call where half of the sequences end early (LSTM; both directions).
+- `..._padded`: by the scan over an ordinary call where half of the sequences end in the middle and others
+  later (LSTM, both directions).
 - `..._scan_forward`: as `_scan`, without gradients.
 """
 
@@ -22,7 +23,6 @@ from benchmarks.gan import interleaved
 from nets.recurrent import Cell, Recurrent
 
 SHAPES = ((64, 28, 28, 128), (8, 128, 4, 64), (1, 100, 8, 32), (64, 24, 128, 128), (32, 64, 128, 256))  # B, T, F, H
-CELLS: tuple[Cell, ...] = ("lstm", "gru")
 TORCHS: dict[Cell, Any] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     options = parse("recurrent", __doc__)
     torch.set_num_threads(1)
     ratios: dict[str, float] = {}
-    for cell in CELLS:
+    for cell in TORCHS:
         for shape in SHAPES:
             name = f"{cell}_{'x'.join(map(str, shape))}"
             note(f"{name}:")

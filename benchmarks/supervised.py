@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.common import finish, note, parse, share_outside
 from benchmarks.gan import interleaved
+from benchmarks.recurrent import TORCHS
 
 BATCH, SEEDS, LR = 64, 8, 1e-3
 LARGE: dict[str, dict[str, Any]] = {
@@ -83,9 +84,6 @@ class ByTorch(nn.Module):
         """[B, H, W] or [B, 1, H, W] to [B, classes]."""
         outputs, _ = self.layers(x.reshape(len(x), -1, x.shape[-1]))
         return self.head(outputs[:, -1])
-
-
-TORCHS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class Loop:

@@ -5,7 +5,7 @@ function of tensors (`rnn_step`, `lstm_step`, `gru_step`), `scan` repeats it ove
 of scans with torch's weights and names: a state dict of torch's layer loads as it is. What does not depend on the
 state, the product with the inputs, is taken for all times at once. The scan is unrolled: a compiled graph grows with
 the number of time steps, and so does the time to compile it. LSTM and GRU in an ordinary call on a CPU, without resets,
-run torch's own kernels: the same to rounding, and faster (LSTM 1.3 to 17 times, GRU 1.1 to 2.6).
+run torch's own kernels: the same to rounding, and faster (LSTM 1.2 to 17 times, GRU 1.1 to 2.6).
 
 Legend: B sequences, T time steps, F input features, H features of the state, G = H * gates of the cell.
 """
