@@ -87,7 +87,8 @@ def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable
         return out
 
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fake = [mode.from_tensor(t, static_shapes=True) for t in flat]
+    with mode:  # one for each argument: `from_tensor` would make one tensor given twice the same input for good
+        fake = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in flat]
     table = dict(select_decomp_table())
     table[torch.ops.aten.bmm.default] = partial(_product, otherwise=table[torch.ops.aten.bmm.default])
     with mode, torch.no_grad():

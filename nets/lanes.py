@@ -249,7 +249,7 @@ def _scanned_alone(
 ) -> tuple[Tree, list[Tree]]:
     """As `scanned`; of one lane by `function` itself, with one view of it for all steps."""
     dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * (2 + len(rest))
-    if dims[0] is None or pytree.tree_leaves(carry)[0].shape[0] > 1:
+    if dims[0] is None or _lanes((carry,)) != 1:
         return scanned(step, carry, xs, *rest)
     fixed = [a if d is None else _row(a, 0) for a, d in zip(rest, dims[2:], strict=True)]
     rows = (x if dims[1] is None else _row(x, 0) for x in xs)
@@ -271,11 +271,18 @@ def _row(tree: Tree, k: int) -> Tree:
     return _mapped(lambda t: t.select(0, k), tree)
 
 
+def _lanes(trees: Sequence[Tree]) -> int:
+    """Length of the lane axis of the first tensor in these trees, each of which may be empty; 0 if all are."""
+    return next((leaf.shape[0] for tree in trees for leaf in pytree.tree_leaves(tree)), 0)
+
+
 def _one_after_another(function: Callable, in_dims: InDims) -> Callable:
     def looped(*args: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
         pairs = list(zip(args, dims, strict=True))
-        count = next(pytree.tree_leaves(a)[0].shape[0] for a, d in pairs if d is not None)
+        count = _lanes([a for a, d in pairs if d is not None])
+        if count == 0:
+            raise ValueError("no tensor among the arguments has a lane axis, so nothing says how many lanes there are")
         rows = [function(*(a if d is None else _row(a, k) for a, d in pairs)) for k in range(count)]
         if count == 1:
             return _mapped(lambda t: t.unsqueeze(0), rows[0])  # as stacking, without a copy

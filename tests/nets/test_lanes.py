@@ -156,6 +156,37 @@ def test_a_scan_is_its_function_called_again_and_again(mode, count):
         torch.testing.assert_close(list(y), want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("mode", ["eager", "loop", COMPILED])
+@pytest.mark.parametrize("count", [1, 2])
+def test_any_tree_may_be_empty(mode, count):
+    """What is not normalised has no normaliser's state: lanes are counted by a tree that has tensors."""
+    execution, x = Execution(mode), torch.arange(3.0 * count).reshape(count, 3)
+    each = execution.each(lambda nothing, x: ({**nothing, "y": x.sum()}, ()))
+    found, empty = each({}, x)
+    assert torch.equal(found["y"], x.sum(1))
+    assert empty == ()
+
+    def step(carry, x, rest):
+        return carry, x + rest
+
+    carry, ys = execution.scan(step, in_dims=(0, 0, 0))({}, iter([x, 2 * x]), x)
+    assert carry == {}
+    assert [y.tolist() for y in ys] == [(2 * x).tolist(), (3 * x).tolist()]
+    assert execution.scan(step)((), [], x) == ((), [])
+
+
+@pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler on this machine")
+def test_compiled_keeps_two_arguments_apart_that_were_one_tensor_at_first():
+    each, x = Execution("compiled").each(lambda x, y: x - 2 * y), torch.arange(3.0).reshape(1, 3)
+    assert torch.equal(each(x, x), -x)
+    assert torch.equal(each(4 * x, x), 2 * x)
+
+
+def test_without_a_tensor_nothing_says_how_many_lanes_there_are():
+    with pytest.raises(ValueError, match="how many lanes"):
+        Execution("loop").each(lambda nothing: nothing)({})
+
+
 @pytest.mark.skipif(not lanes.has_compiler(), reason="no C++ compiler on this machine")
 def test_compiled_products_with_a_narrow_result_are_made_transposed(monkeypatch):
     made = []
