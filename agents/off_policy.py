@@ -19,7 +19,7 @@ from harness.blocks import check_builds, encoder_config
 from harness.spec import PerLaneFloat
 from nets.registry import build
 
-__all__ = ["Batch", "OffPolicyConfig", "batch_of", "uniform_of"]
+__all__ = ["Batch", "OffPolicyConfig", "batch_of", "critic_inputs", "uniform_of"]
 
 STEPS_AT_ONCE = 16  # environment steps of one `advance`, where a round has fewer
 
@@ -42,7 +42,8 @@ class OffPolicyConfig(ReplayConfig):
     net: Net = Field(
         default_factory=dict,
         validate_default=True,
-        description="the hidden layers of the actor, and of both critics for flat observations beside actions",
+        description="the hidden layers of the actor, and of both critics for flat observations beside actions; where "
+        "it takes pictures only, actions join its features before a last hidden layer of 256 units",
     )
 
     @model_validator(mode="after")
@@ -54,7 +55,8 @@ class OffPolicyConfig(ReplayConfig):
             )
         try:
             check_builds(self.net, self.env_spec.obs_shape, self.action_features)
-            check_builds(self.net, (self.critic_features,), 1)
+            if not self.pictures_apart:
+                check_builds(self.net, self._flat, 1)
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
         return self
@@ -75,9 +77,33 @@ class OffPolicyConfig(ReplayConfig):
         return self.env_spec.action.shape[0]
 
     @property
-    def critic_features(self) -> int:
-        """Width of what a critic sees: a flat observation and an action."""
-        return math.prod(self.env_spec.obs_shape) + self.action_features
+    def pictures_apart(self) -> bool:
+        """Whether `net` takes observations as they are but no vector: then actions cannot stand beside them."""
+        spec = self.env_spec
+        if len(spec.obs_shape) == 1:
+            return False
+        try:
+            check_builds(self.net, self._flat, 1)
+        except ValueError:
+            return True
+        return False
+
+    @property
+    def critic_shape(self) -> tuple[int, ...]:
+        """Of what the critics' encoders see: a flat observation and an action, or the observation alone."""
+        return self.env_spec.obs_shape if self.pictures_apart else self._flat
+
+    @property
+    def critics(self) -> dict[str, Any]:
+        """The configuration of both critics, as `nets.registry.build` takes it."""
+        net = self.net.model_dump()
+        if self.pictures_apart:
+            net = {"kind": "beside", "encoder": net, "beside_features": self.action_features}
+        return {"kind": "ensemble", "encoder": net}
+
+    @property
+    def _flat(self) -> tuple[int]:
+        return (math.prod(self.env_spec.obs_shape) + self.action_features,)
 
     def eager_seconds(self, lanes: int) -> float:
         """Expected cost of a cohort run eagerly on one core.
@@ -86,7 +112,7 @@ class OffPolicyConfig(ReplayConfig):
         measured: 2 ms an environment step, 25 ms a gradient step however many lanes, 60 ns for every weight and lane.
         """
         with torch.device("meta"):
-            weights = sum(p.numel() for p in build(self.net.model_dump(), self.critic_features, 1).parameters())
+            weights = sum(p.numel() for p in build(self.critics, self.critic_shape, 1).parameters())
         update = 25e-3 + lanes * weights * (16 * 2 * self.batch / 7e10 + 6e-8)
         return self.budget / self.round * (2e-3 * self.train_freq + update * self.updates)
 
@@ -112,6 +138,11 @@ def batch_of(replay: dict[str, Tensor], index: Tensor) -> Batch:
     dtype = rows["reward"].dtype
     obs, next_obs = (see(rows[name], dtype) for name in ("obs", "next_obs"))
     return Batch(obs, rows["action"], rows["reward"], next_obs, rows["terminated"].to(dtype))
+
+
+def critic_inputs(obs: Tensor, action: Tensor, apart: bool) -> tuple[Tensor, ...]:
+    """What critics take: observations [B, *obs_shape] and actions [B, D], in one tensor unless they stay apart."""
+    return (obs, action) if apart else (torch.cat([obs.flatten(1), action], -1),)
 
 
 def uniform_of(normal: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.envs import make_environments
 from agents.envs.spaces import see
-from agents.off_policy import Batch, OffPolicyConfig, batch_of, uniform_of
+from agents.off_policy import Batch, OffPolicyConfig, batch_of, critic_inputs, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from harness.learner import Lanes, Metrics, State
 from harness.spec import PerLane
@@ -66,12 +66,12 @@ class SAC(Agent):
         self.lanes, self.chunk = lanes, config.chunk
         net = config.net.model_dump()
         head = {"kind": "squashed-gaussian", "out_features": config.action_features, "init": "torch"}
-        twins = {"kind": "ensemble", "encoder": net}
         self.build = lambda: build(net, spec.obs_shape, head)
         self.actor, actor, _ = lanes.stack(self.build, "sac/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(twins, config.critic_features, 2), lanes.init_seeds("sac/critic")
+            lambda: build(config.critics, config.critic_shape, 2), lanes.init_seeds("sac/critic")
         )
+        self.apart = config.pictures_apart
         self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
         self.envs = make_environments(self._act, lanes, config.train_freq, fit="scale", gamma=lanes.per_lane("gamma"))
         self._update = each(self._update_of_one)
@@ -148,7 +148,7 @@ class SAC(Agent):
 
     def _values(self, critic: Any, obs: Tensor, action: Tensor) -> Tensor:
         """Of both critics, [B, 2]."""
-        return call(self.critic, critic, {}, torch.cat([obs.flatten(1), action], -1))[0]
+        return call(self.critic, critic, {}, *critic_inputs(obs, action, self.apart))[0]
 
     def _update_of_one(
         self, learned: tuple[Any, Any, Any], alive: Tensor, hyper: dict[str, Tensor], lr: Tensor, batch: Batch,

@@ -25,7 +25,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.envs import make_environments
 from agents.envs.spaces import see
-from agents.off_policy import Batch, OffPolicyConfig, batch_of, uniform_of
+from agents.off_policy import Batch, OffPolicyConfig, batch_of, critic_inputs, uniform_of
 from agents.replay import replay_add, replay_draw, replay_init
 from harness.blocks import encoder_config
 from harness.learner import Lanes, Metrics, State
@@ -57,7 +57,8 @@ class TD3Config(OffPolicyConfig):
     net: Net = Field(
         default_factory=dict,
         validate_default=True,
-        description="the hidden layers of the actor, and of both critics for flat observations beside actions",
+        description="the hidden layers of the actor, and of both critics for flat observations beside actions; where "
+        "it takes pictures only, actions join its features before a last hidden layer of 256 units",
     )
     policy_delay: int = Field(
         2, ge=1, description="gradient steps of the critics for one of the actor and of all target networks"
@@ -84,12 +85,12 @@ class TD3(Agent):
         self.lanes, self.chunk = lanes, config.chunk
         net = config.net.model_dump()
         head = {"kind": "tanh", "out_features": config.action_features}
-        twins = {"kind": "ensemble", "encoder": net}
         self.build = lambda: build(net, spec.obs_shape, head)
         self.actor, actor, _ = lanes.stack(self.build, "td3/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(twins, config.critic_features, 2), lanes.init_seeds("td3/critic")
+            lambda: build(config.critics, config.critic_shape, 2), lanes.init_seeds("td3/critic")
         )
+        self.apart = config.pictures_apart
         self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
         self.envs = make_environments(
             self._act, lanes, config.train_freq, "scale", {"noise": (config.action_features,)}, lanes.per_lane("gamma")
@@ -180,7 +181,7 @@ class TD3(Agent):
 
     def _values(self, critic: Any, obs: Tensor, action: Tensor) -> Tensor:
         """Of both critics, [B, 2]."""
-        return call(self.critic, critic, {}, torch.cat([obs.flatten(1), action], -1))[0]
+        return call(self.critic, critic, {}, *critic_inputs(obs, action, self.apart))[0]
 
     def _update_critic_of_one(
         self, learned: tuple[Any, Any], target: Any, alive: Tensor, hyper: dict[str, Tensor], lr: Tensor, batch: Batch,
@@ -228,7 +229,7 @@ class TD3(Agent):
 
         def loss(actor: Any) -> Tensor:
             action = call(self.actor, actor, {}, obs)[0]
-            value, _ = call(self.first, first, {}, torch.cat([obs.flatten(1), action], -1))
+            value, _ = call(self.first, first, {}, *critic_inputs(obs, action, self.apart))
             return -value.mean()  # the gradient of equation 2, as a loss
 
         grads, value = grad_and_value(loss)(actor)

@@ -38,6 +38,18 @@ EXAMPLES = [
         tag="clipped",
     ),
     Example({"kind": "ensemble", "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"}}, (3,), 2),
+    Example(
+        {
+            "kind": "beside",
+            "encoder": {"kind": "mlp", "hidden_features": 4, "activation": "tanh"},
+            "beside_features": 2,
+            "hidden_features": 3,
+        },
+        (3,),
+        2,
+        inputs=lambda: (torch.randn(3, 3), torch.randn(3, 2)),
+        smooth=False,
+    ),
     head("tanh"),
     head("linear", init="orthogonal"),
     head("categorical"),
