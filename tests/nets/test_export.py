@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from harness.packing import separate
 from nets import export, lora, registry
 from nets.export import ExportError, load, save
 from nets.mlp import MLP
@@ -166,6 +167,21 @@ def test_tied_weights_are_stored_once(tmp_path, monkeypatch):
     assert list(load_file(path)) == ["first.weight"]
     assert loaded.second.weight is loaded.first.weight
     assert torch.equal(loaded.first.weight, net.first.weight)
+    save_file(separate(net.state_dict()), path, metadata=export.metadata_of(net))  # as run folders have it
+    again = load(path)
+    assert again.second.weight is again.first.weight
+    assert torch.equal(again.first.weight, net.first.weight)
+
+
+def test_memory_format_and_views_make_no_difference(tmp_path):
+    torch.manual_seed(0)
+    net = build({"kind": "cnn", "hidden_features": 4}, (3, 8, 8), 2)
+    plain, turned = tmp_path / "plain.safetensors", tmp_path / "turned.safetensors"
+    save(net, plain)
+    save(net.to(memory_format=torch.channels_last), turned)
+    assert plain.read_bytes() == turned.read_bytes()
+    x = torch.randn(2, 3, 8, 8)
+    assert (load(turned)(x) - net.eval()(x)).abs().max() < 1e-6
 
 
 # ONNX
