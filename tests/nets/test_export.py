@@ -217,6 +217,61 @@ def test_onnx_agrees_for_any_batch(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+class OneLength(nn.Module):
+    """Takes the length of its batch for a constant."""
+
+    def forward(self, x):
+        return x.reshape(len(x), -1)
+
+
+class OtherNumbers(nn.Module):
+    """Gives other numbers once it is exported."""
+
+    def forward(self, x):
+        return x + torch.compiler.is_compiling()
+
+
+def test_onnx_with_a_fixed_batch_is_refused(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    with pytest.raises(ValueError, match=r"OneLength would be written as ONNX with a fixed batch of 2 rows; take"):
+        to_onnx(OneLength(), tmp_path / "net.onnx", (3,))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_onnx_that_computes_something_else_is_refused(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    with pytest.raises(ValueError, match=r"OtherNumbers, written as ONNX, at 1 rows gives other numbers .* up to 1"):
+        to_onnx(OtherNumbers(), tmp_path / "net.onnx", (3,))
+    assert not list(tmp_path.iterdir())
+
+
+def batch_axes(net, path, inputs=None):
+    """The names of the inputs' first axes; "" is a fixed one."""
+    to_onnx(net, path, inputs=inputs)
+    import onnx
+
+    return {i.name: i.type.tensor_type.shape.dim[0].dim_param for i in onnx.load(path).graph.input}
+
+
+def test_onnx_of_sequences_takes_any_batch(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    axes = batch_axes(build({"kind": "cnn-1d", "hidden_features": 4}, (8, 2), 3).eval(), tmp_path / "net.onnx")
+    assert list(axes) == ["input"]
+    assert all(axes.values())
+
+
+@pytest.mark.slow
+def test_onnx_of_films_and_denoisers_takes_any_batch(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    for example in (e for e in examples() if e.id in ("mocogan-generator", "unet")):
+        net = build(example.config, example.input_shape, example.output).eval()
+        axes = batch_axes(net, tmp_path / "net.onnx", example.make_inputs())
+        assert list(axes) == ["input", "input_1", "labels"][: len(axes)]
+        assert all(axes.values())
+
+
 @pytest.mark.slow
 def test_onnx_agrees_for_a_module_of_ones_own(tmp_path):
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
