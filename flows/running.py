@@ -80,7 +80,8 @@ def _closing(steps: Steps, console: Console, as_json: bool) -> None:
     for trial in bad:
         text = f"failed: {trial['label']} seed {trial['seed']}, see {trial['folder']}/traceback.txt"
         console.print(text, markup=False, soft_wrap=True)
-    console.print(f"page: {summary['page']}", markup=False, soft_wrap=True)
+    if Path(summary["page"]).is_file():
+        console.print(f"page: {summary['page']}", markup=False, soft_wrap=True)
     if as_json:
         from flows.cli import print_json
 

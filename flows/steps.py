@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.stopping import Stopper
+from harness.attempt import attempt
 from harness.driver import Driver
 from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
@@ -178,7 +179,11 @@ class Steps:
         return self._once("report", self._report)
 
     def _report(self) -> Path:
-        page = build_report(self.root, self.experiment.name)
+        page = experiment_folder(self.root, self.experiment.name) / "page.html"
+        left_out: list[str] = []
+        attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out)
+        for text in left_out:  # every result is written already
+            self.note(f"{text}; `seedbed report {self.experiment.name}` tries again")
         self.tracker.report(self._tracked(), page)  # also what a killed run could not tell; nothing new costs nothing
         stopped = self.train().exit_code == 130
         told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)

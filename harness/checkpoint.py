@@ -23,10 +23,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from harness.packing import pack, resolved, unpack
 
 __all__ = [
     "Checkpoint",
@@ -45,7 +45,8 @@ __all__ = [
     "write_json",
 ]
 
-FORMAT = 1
+FORMAT = 2  # what is written; 1 had no escaped names and fewer types, and is read likewise
+READABLE = (1, 2)
 _NAME = re.compile(r"ckpt-(\d{12})-(\d+)$")
 _SEGMENT_NAME = re.compile(r".+-\d{12}-\d{12}-(\d+)(-whole)?\.safetensors$")
 
@@ -96,58 +97,6 @@ class Checkpoint:
     def file(self, segment: Segment) -> Path:
         """Where a segment is found."""
         return _segments(self.path.parent) / Path(segment.name).name
-
-
-def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """Splits a tree into tensors by name and a JSON skeleton that names them.
-
-    Trees are nested dicts, lists and tuples of tensors, numpy arrays, numbers, strings, booleans and None. Dicts may
-    have integer keys (optimiser states do).
-
-    Raises:
-        TypeError: a leaf that is none of these.
-    """
-    tensors: dict[str, Tensor] = {}
-
-    def walk(value: Any, path: str) -> Any:
-        if isinstance(value, Tensor):
-            tensors[path] = value.detach().cpu().contiguous()
-            return {"$tensor": path}
-        if isinstance(value, np.ndarray):
-            tensors[path] = torch.from_numpy(np.ascontiguousarray(value))
-            return {"$array": path}
-        if isinstance(value, dict):
-            if all(isinstance(k, str) and not k.startswith("$") for k in value):
-                return {k: walk(v, f"{path}.{k}" if path else k) for k, v in value.items()}
-            return {"$items": [[walk(k, path), walk(v, f"{path}.{k}")] for k, v in value.items()]}
-        if isinstance(value, list | tuple):
-            rows = [walk(v, f"{path}.{i}") for i, v in enumerate(value)]
-            return rows if isinstance(value, list) else {"$tuple": rows}
-        if value is None or isinstance(value, bool | int | float | str):
-            return value
-        if isinstance(value, np.generic):
-            return value.item()
-        kind = type(value).__name__
-        raise TypeError(f"a checkpoint holds tensors, arrays and JSON values; {path or 'it'} is a {kind}")
-
-    return tensors, walk(tree, "")
-
-
-def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
-    """The tree that `pack` took apart."""
-    if isinstance(skeleton, list):
-        return [unpack(v, tensors) for v in skeleton]
-    if not isinstance(skeleton, dict):
-        return skeleton
-    if "$tensor" in skeleton:
-        return tensors[skeleton["$tensor"]]
-    if "$array" in skeleton:
-        return tensors[skeleton["$array"]].numpy()
-    if "$tuple" in skeleton:
-        return tuple(unpack(v, tensors) for v in skeleton["$tuple"])
-    if "$items" in skeleton:
-        return {unpack(k, tensors): unpack(v, tensors) for k, v in skeleton["$items"]}
-    return {k: unpack(v, tensors) for k, v in skeleton.items()}
 
 
 def sha256_file(path: Path) -> str:
@@ -261,7 +210,7 @@ def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) 
     whole = "-whole" * segment.whole
     name = f"{segment.owner}-{segment.first:012d}-{segment.last:012d}-{fence}{whole}.safetensors"
     file = temporary / name
-    save_file({key: t.cpu().contiguous() for key, t in segment.tensors().items()}, file)
+    save_file({key: resolved(t) for key, t in segment.tensors().items()}, file)
     _fsync(file)
     written = replace(segment, name=name, bytes=file.stat().st_size, sha256=sha256_file(file))
     _segments(folder).mkdir(exist_ok=True)
@@ -306,7 +255,7 @@ def load(path: Path) -> Checkpoint:
                 raise DamagedError(f"{file} is not what the manifest of {path.name} says")
         tensors = load_file(path / "state.safetensors")
         shapes = {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()}
-        if manifest["format"] != FORMAT or shapes != manifest["tensors"]:
+        if manifest["format"] not in READABLE or shapes != manifest["tensors"]:
             raise DamagedError(f"{path} holds other tensors than its manifest says")
         tree = unpack(manifest["tree"], tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,15 +10,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness import checkpoint
+from harness.attempt import attempt
 from harness.gang import join
 from harness.learner import Lanes, Learner, import_learner, progress_of, select
 from harness.messages import Decision, Job, Report
+from harness.metric_names import check_metric_names
 from harness.modes import choose
 from harness.pace import Pace
 from harness.parents import encoders_of, samplers_of
@@ -64,6 +67,8 @@ class CohortRun:
         self.lines: dict[int, dict[str, Any]] = {}
         self.ended: dict[int, dict[str, Any]] = {}
         self.fresh: dict[int, dict[str, Any]] = {}
+        self.left_out: list[str] = []  # what could not be written beside the evaluations
+        self.said: set[str] = set()
         self.progress = 0
         self.seconds = 0.0
         self.saved = -1
@@ -145,12 +150,19 @@ class CohortRun:
         broken = self._broken()
         if self._finished():
             for lane in self.alive:
-                bad = lane in broken
-                self._end(lane, "diverged" if bad else "done", "NaN or infinity in its state" if bad else "")
+                self._end(lane, *self._outcome(lane, broken))
             return self.report("done")
         if self._due("checkpoint"):
             self._save()
         return self.report("boundary", broken)
+
+    def _outcome(self, lane: int, broken: list[int]) -> tuple[str, str]:
+        """How a lane that trained to its end ends, and why."""
+        if lane in broken:
+            return "diverged", "NaN or infinity in its state"
+        if self.learner.paced and self.evaluations[lane][-1]["metrics"][self.score.name] is None:
+            return "diverged", f"its last {self.score.name} is NaN or infinity"  # no number to compare it by
+        return "done", ""
 
     def _train(self) -> dict[str, torch.Tensor]:
         """Chunks up to the next boundary; returns the means of their metrics, [K], NaN left out."""
@@ -180,14 +192,17 @@ class CohortRun:
     def _evaluate(self) -> dict[int, dict[str, Any]]:
         """Evaluates, keeps each lane's best network; returns lane -> {"metrics": means, "episodes": lists}."""
         scores = {n: v.detach().double().cpu() for n, v in self.learner.evaluate(self.state).items()}
-        found, pictures = {}, self.learner.frames(self.state)
+        found, pictures = {}, attempt("frames", lambda: self.learner.frames(self.state), self.left_out) or {}
         for lane in self.alive:
             row = {n: v[lane] for n, v in scores.items()}
             metrics = {n: float(v.mean()) for n, v in row.items()}
-            found[lane] = {"metrics": metrics, "episodes": {n: v.tolist() for n, v in row.items() if v.dim()}}
+            found[lane] = {"metrics": metrics, "episodes": {n: _numbers(v) for n, v in row.items() if v.dim()}}
             self.evaluations[lane].append({"progress": self.progress, "metrics": _finite(metrics)})
-            self._keep_best(lane, metrics)
-            self.run_folders[lane].frames(self.progress, {n: p[lane] for n, p in pictures.items()})
+            attempt("the best network", partial(self._keep_best, lane, metrics), self.left_out)
+            own = {n: p[lane] for n, p in pictures.items()}
+            attempt("frames", partial(self.run_folders[lane].frames, self.progress, own), self.left_out)
+        self.notes += [text for text in dict.fromkeys(self.left_out) if text not in self.said]
+        self.said.update(self.left_out)
         return found
 
     def _keep_best(self, lane: int, metrics: dict[str, float]) -> None:
@@ -207,9 +222,10 @@ class CohortRun:
         if self.learner.paced:
             rows = self.learner.drain()
             for progress, logged in rows:
-                self.lines[0] = {"progress": progress, "seconds": round(self.seconds, 3), **logged}
+                self.lines[0] = _finite({"progress": progress, "seconds": round(self.seconds, 3), **logged})
                 self.run_folders[0].log(self.lines[0])
             return
+        check_metric_names(metrics, self.score.name)
         host = {n: v.cpu() for n, v in metrics.items()}
         for lane in self.alive:
             line: dict[str, Any] = {"progress": self.progress, "seconds": round(self.seconds, 3)}
@@ -256,22 +272,33 @@ class CohortRun:
     def _end(self, lane: int, state: str, reason: str) -> None:
         """Ends a lane: writes its networks, media and result; its weights change no more."""
         folder = self.run_folders[lane]
-        final = self.learner.network(self.state, lane)
-        sha256 = folder.network("final", final)
-        best = self.best.get(lane)
-        folder.network("best", final, best["weights"] if best else None)
-        for name, network in self.learner.companions(self.state, lane).items():
-            folder.network(name, network)
+        left_out = list(dict.fromkeys(self.left_out))
+        sha256 = self._write_networks(lane, left_out)
         if state != "diverged":
-            folder.media(self.learner.media(self.state, lane))
-        folder.media(folder.films(self.learner.unit))
+            attempt("media", lambda: folder.media(self.learner.media(self.state, lane)), left_out)
+        attempt("films", lambda: folder.media(folder.films(self.learner.unit)), left_out)
         self.committed[folder.trial.id] = folder.commit()
-        result = self._result(lane, state, reason, sha256)
+        result = {**self._result(lane, state, reason, sha256), "left_out": left_out}
+        self.notes += [f"trial {folder.trial.id}: {text}" for text in left_out if text not in self.said]
         checkpoint.check_fence(self.folder, self.job.fence)
         folder.result(result)
         self.ended[lane] = self.fresh[lane] = result
         if "alive" in self.state:
             self.state["alive"][lane] = False
+
+    def _write_networks(self, lane: int, left_out: list[str]) -> str:
+        """Writes a lane's networks; returns the sha256 of the final one, "" where it could not be written."""
+        folder, best = self.run_folders[lane], self.best.get(lane)
+        final = attempt("the network", lambda: self.learner.network(self.state, lane), left_out)
+        if final is None:
+            return ""
+        sha256 = attempt("the final network", lambda: folder.network("final", final), left_out)
+        kept = best["weights"] if best else None
+        attempt("the best network", lambda: folder.network("best", final, kept), left_out)
+        companions = attempt("companions", lambda: self.learner.companions(self.state, lane), left_out) or {}
+        for name, network in companions.items():
+            attempt(f"the network {name}", partial(folder.network, name, network), left_out)
+        return sha256 or ""
 
     def _result(self, lane: int, state: str, reason: str, sha256: str) -> dict[str, Any]:
         evaluations, best = self.evaluations[lane], self.best.get(lane)
@@ -346,6 +373,11 @@ class Follower(CohortRun):
         self.ended[lane] = {"state": state}
         if "alive" in self.state:
             self.state["alive"][lane] = False
+
+
+def _numbers(row: torch.Tensor) -> list[Any]:
+    """A row as JSON takes it: NaN and infinity are null."""
+    return [v if not isinstance(v, float) or math.isfinite(v) else None for v in row.flatten().tolist()]
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

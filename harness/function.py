@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from harness.learner import Lanes, Learner, State
+from harness.metric_names import check_metric_names
 from harness.spec import LearnerConfig, Score
 
 __all__ = ["FunctionConfig", "FunctionLearner", "Run", "Stopped"]
@@ -36,6 +37,12 @@ class FunctionConfig(LearnerConfig):
     steps: int = Field(1, ge=1, description="how far it trains, in its own steps; for progress and time left")
     score: str = Field("score", description="logged metric that is the headline")
     direction: Literal["max", "min"] = Field("max", description="whether more or less of it is better")
+
+    @field_validator("score")
+    @classmethod
+    def _nameable(cls, score: str) -> str:
+        check_metric_names([score], score)
+        return score
 
     @property
     def budget(self) -> int:
@@ -58,8 +65,14 @@ class Run:
         self._exchange = exchange
 
     def log(self, step: int, **metrics: float) -> None:
-        """Logs numbers at a step; steps must rise."""
-        self._exchange.log(int(step), {name: float(value) for name, value in metrics.items()})
+        """Logs numbers at a step; steps must rise.
+
+        Raises:
+            ValueError: the step does not rise, or a name is the harness's own (`progress`, `seconds`, `_step`, ...).
+            TypeError: a value is not one number.
+        """
+        check_metric_names(metrics, self._exchange.headline)
+        self._exchange.log(int(step), {name: _number(name, value) for name, value in metrics.items()})
 
     def checkpoint(self, tree: Any) -> None:
         """Saves a tree (nested dicts and lists of tensors, arrays, numbers, strings): a retried trial gets it back."""
@@ -75,10 +88,19 @@ class Run:
         return self._exchange.letting_go
 
 
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(value).__name__
+        raise TypeError(f"run.log: `{name}` is a {kind} that is not one number; log {name}=float(...)") from None
+
+
 class _Exchange:
     """Hands control back and forth between the worker and the user's thread: only one of them runs at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, headline: str) -> None:
+        self.headline = headline
         self.lines: list[tuple[int, dict[str, float]]] = []
         self.scores: dict[str, float] = {}
         self.saved: Any = None
@@ -152,7 +174,7 @@ class FunctionLearner(Learner):
         module, _, name = config.call.partition(":")
         self._function = getattr(importlib.import_module(module), name)
         self._thread: threading.Thread | None = None
-        self._exchange = _Exchange()
+        self._exchange = _Exchange(config.score)
         self._saved: Any = None
         return {"progress": torch.zeros(1, dtype=torch.int64)}
 

@@ -265,7 +265,7 @@ class Learner:
         raise NotImplementedError
 
     def save(self, state: State) -> Any:
-        """Foreign learners: a tree of tensors, arrays and JSON values (see harness.checkpoint.pack)."""
+        """Foreign learners: a tree of tensors, arrays and JSON values (see harness.packing.pack)."""
         raise NotImplementedError
 
     def load(self, tree: Any) -> State:

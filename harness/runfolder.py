@@ -22,6 +22,7 @@ from torch import nn
 from harness.checkpoint import sha256_file, write_json
 from harness.gif import gif
 from harness.learner import Media
+from harness.packing import separate
 from harness.spec import Trial
 from nets.export import metadata_of
 
@@ -81,6 +82,8 @@ class RunFolder:
     def network(self, name: str, network: nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> str:
         """Writes `<name>.safetensors` and returns its sha256; `nets.export.load` rebuilds what `build` made.
 
+        Tied weights are written under each of their names, so that `load_state_dict` finds them all.
+
         Args:
             name: of the file.
             network: an ordinary one.
@@ -90,7 +93,7 @@ class RunFolder:
         weights = network.state_dict() if weights is None else weights
         target = self.path / f"{name}.safetensors"
         temporary = self.path / f".{name}.safetensors"
-        save_file({k: t.detach().cpu().contiguous() for k, t in weights.items()}, temporary, metadata)
+        save_file(separate(weights), temporary, metadata)
         temporary.replace(target)
         return sha256_file(target)
 

@@ -69,4 +69,4 @@ class CNN1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, *in_shape] to [B, out_features]."""
-        return self.layers(x.reshape(len(x), self.steps, self.features).transpose(1, 2)).flatten(1)
+        return self.layers(x.reshape(x.shape[0], self.steps, self.features).transpose(1, 2)).flatten(1)

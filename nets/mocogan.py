@@ -85,7 +85,7 @@ class MoCoGANGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """[B, in_features] to [B, *out_shape], pixels in [-1, 1]."""
-        batch, frames = len(z), self.out_shape[0]
+        batch, frames = z.shape[0], self.out_shape[0]
         content, start, steps = z.tensor_split([self.content_features, self.content_features + self.motion_features], 1)
         state, before = self.begin(start).chunk(2, -1)
         states, _ = self.motion(steps.reshape(batch, frames, -1), state.unsqueeze(0))  # [B, T, Z_M]

@@ -38,3 +38,45 @@ def train(run: Any) -> torch.nn.Module:
 def silent(run: Any) -> None:
     """Never logs its score."""
     run.log(1, loss=0.5)
+
+
+class Tied(torch.nn.Module):
+    """An embedding and an output layer that share a weight, and a buffer that is a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 3)
+        self.out = torch.nn.Linear(3, 5, bias=False)
+        self.out.weight = self.embed.weight
+        whole = torch.arange(4.0)
+        self.register_buffer("whole", whole)
+        self.register_buffer("part", whole[1:3])
+
+
+def tied(run: Any) -> torch.nn.Module:
+    """Saves one state under two names and returns a network with tied weights."""
+    net = Tied()
+    run.log(1, score=1.0)
+    state = net.state_dict()
+    run.checkpoint({"model": state, "best": state})
+    return net
+
+
+def unstorable(run: Any) -> torch.nn.Module:
+    """Returns a network that no safetensors file can hold."""
+    net = torch.nn.Linear(2, 1)
+    net.register_buffer("wide", torch.zeros(2, dtype=torch.complex128))
+    run.log(1, score=2.0)
+    return net
+
+
+def named(run: Any) -> None:
+    """Logs one metric of any name and value."""
+    run.log(1, **{"score": 1.0, run.config["metric"]: run.config.get("value", 1.0)})
+
+
+def infinite(run: Any) -> None:
+    """Keeps infinity and NaN in its state and logs them."""
+    run.log(1, score=float("inf"))
+    run.checkpoint({"best": float("inf"), "worst": float("nan"), "step": 1})
+    run.log(2, score=float(run.config["last"]), other=float("-inf"))

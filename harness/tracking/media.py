@@ -12,7 +12,7 @@ from typing import Any
 
 import wandb
 
-__all__ = ["media_values"]
+__all__ = ["media_values", "whole_table"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +53,15 @@ def _values(path: Path) -> dict[str, Any]:
 def _table(texts: list[str], reference: Sequence[str]) -> wandb.Table:
     """One text a row, and where there are real ones, one of them beside it."""
     if not reference:
-        return wandb.Table(columns=["samples"], data=[[t] for t in texts])
-    return wandb.Table(columns=["samples", "data"], data=[list(row) for row in zip_longest(texts, reference)])
+        return whole_table(["samples"], [[t] for t in texts])
+    return whole_table(["samples", "data"], [list(row) for row in zip_longest(texts, reference)])
+
+
+def whole_table(columns: list[str], rows: list[list[Any]]) -> wandb.Table:
+    """A table of which wandb keeps every row: its own limits, 10,000 in the file, cut without a word."""
+    wandb.Table.MAX_ROWS = max(wandb.Table.MAX_ROWS, len(rows))
+    wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(rows))
+    return wandb.Table(columns=columns, data=rows)
 
 
 def _figure(about: dict[str, Any], caption: str) -> wandb.Plotly:

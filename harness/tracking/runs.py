@@ -18,7 +18,7 @@ from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from harness.tracking.media import media_values
+from harness.tracking.media import media_values, whole_table
 from harness.tracking.state import RunState, metrics_path, offline_folders, read_lines
 
 __all__ = [
@@ -208,7 +208,7 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
             rows = [{**row, "run": _link(run, row["id"])} for row in rows]
         columns = list(dict.fromkeys(key for row in rows for key in row))
         cells = [[row.get(column) for column in columns] for row in rows]
-        tables[name] = wandb.Table(columns=columns, data=cells)
+        tables[name] = whole_table(columns, cells)
     run.log(tables)
     run.summary.update({**state.final["summary"], "digest": state.digest})
     page = root / state.final["page"]

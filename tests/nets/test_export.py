@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from harness.packing import separate
 from nets import export, lora, registry
 from nets.export import ExportError, load, save
 from nets.mlp import MLP
@@ -166,6 +167,21 @@ def test_tied_weights_are_stored_once(tmp_path, monkeypatch):
     assert list(load_file(path)) == ["first.weight"]
     assert loaded.second.weight is loaded.first.weight
     assert torch.equal(loaded.first.weight, net.first.weight)
+    save_file(separate(net.state_dict()), path, metadata=export.metadata_of(net))  # as run folders have it
+    again = load(path)
+    assert again.second.weight is again.first.weight
+    assert torch.equal(again.first.weight, net.first.weight)
+
+
+def test_memory_format_and_views_make_no_difference(tmp_path):
+    torch.manual_seed(0)
+    net = build({"kind": "cnn", "hidden_features": 4}, (3, 8, 8), 2)
+    plain, turned = tmp_path / "plain.safetensors", tmp_path / "turned.safetensors"
+    save(net, plain)
+    save(net.to(memory_format=torch.channels_last), turned)
+    assert plain.read_bytes() == turned.read_bytes()
+    x = torch.randn(2, 3, 8, 8)
+    assert (load(turned)(x) - net.eval()(x)).abs().max() < 1e-6
 
 
 # ONNX
@@ -199,6 +215,61 @@ def test_onnx_agrees_for_any_batch(tmp_path, capfd):
     assert lora.adapted(net)
     assert {p.name for p in tmp_path.iterdir()} == {"net.onnx"}
     assert capfd.readouterr() == ("", "")
+
+
+class OneLength(nn.Module):
+    """Takes the length of its batch for a constant."""
+
+    def forward(self, x):
+        return x.reshape(len(x), -1)
+
+
+class OtherNumbers(nn.Module):
+    """Gives other numbers once it is exported."""
+
+    def forward(self, x):
+        return x + torch.compiler.is_compiling()
+
+
+def test_onnx_with_a_fixed_batch_is_refused(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    with pytest.raises(ValueError, match=r"OneLength would be written as ONNX with a fixed batch of 2 rows; take"):
+        to_onnx(OneLength(), tmp_path / "net.onnx", (3,))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_onnx_that_computes_something_else_is_refused(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    with pytest.raises(ValueError, match=r"OtherNumbers, written as ONNX, at 1 rows gives other numbers .* up to 1"):
+        to_onnx(OtherNumbers(), tmp_path / "net.onnx", (3,))
+    assert not list(tmp_path.iterdir())
+
+
+def batch_axes(net, path, inputs=None):
+    """The names of the inputs' first axes; "" is a fixed one."""
+    to_onnx(net, path, inputs=inputs)
+    import onnx
+
+    return {i.name: i.type.tensor_type.shape.dim[0].dim_param for i in onnx.load(path).graph.input}
+
+
+def test_onnx_of_sequences_takes_any_batch(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    axes = batch_axes(build({"kind": "cnn-1d", "hidden_features": 4}, (8, 2), 3).eval(), tmp_path / "net.onnx")
+    assert list(axes) == ["input"]
+    assert all(axes.values())
+
+
+@pytest.mark.slow
+def test_onnx_of_films_and_denoisers_takes_any_batch(tmp_path):
+    pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
+    for example in (e for e in examples() if e.id in ("mocogan-generator", "unet")):
+        net = build(example.config, example.input_shape, example.output).eval()
+        axes = batch_axes(net, tmp_path / "net.onnx", example.make_inputs())
+        assert list(axes) == ["input", "input_1", "labels"][: len(axes)]
+        assert all(axes.values())
 
 
 @pytest.mark.slow

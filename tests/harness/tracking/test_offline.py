@@ -230,3 +230,15 @@ def test_no_secret_reaches_any_file(root: Path, monkeypatch: pytest.MonkeyPatch,
             read += 1
             assert not [canary for canary in canaries if canary.encode() in content], path
     assert read > 8
+
+
+def test_a_table_of_more_rows_than_wandb_keeps_arrives_whole(root: Path, tmp_path: Path) -> None:
+    """wandb.Table cuts the file at 10,000 rows without a word."""
+    rows = [{"id": f"{n:016x}", "label": "ppo", "seed": n, "state": "done", "reused": True} for n in range(10_002)]
+    tracker = make_tracker("offline", root, "exp")
+    tracker.report({"state": "done", "trials": rows}, tmp_path / "none.html")
+    tracker.finish(60)
+    (file,) = folder_of(root, report_id("exp")).glob("files/media/table/trials_*.table.json")
+    table = json.loads(file.read_text())
+    seed = table["columns"].index("seed")
+    assert [cells[seed] for cells in table["data"]] == list(range(10_002))
