@@ -93,8 +93,7 @@ def show_status(root: Path, name: str, *, as_json: bool) -> int:
         print_json(summary)
         return 0
     console = Console(highlight=False)
-    holder = f", run by process {row['pid']} on {row['host']}" if row["alive"] else ""
-    console.print(f"{name}: {row['state']}{holder}", markup=False)
+    console.print(f"{name}: {row['state']}{_driver_text(row)}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("trial", "label", "seed", "state", "progress", "score", "reason"):
         table.add_column(column)
@@ -105,6 +104,17 @@ def show_status(root: Path, name: str, *, as_json: bool) -> int:
     console.print(table)
     console.print(leaderboard_table(leaderboard(summary)))
     return 0
+
+
+def _driver_text(row: dict[str, Any]) -> str:
+    """Who drives an experiment, or what became of a driver that never said how it ended."""
+    who = f"process {row['pid']} on {row['host']}"
+    if row["alive"]:
+        return f", run by {who}"
+    if not row["lost"]:
+        return ""
+    gone = f"its driver ({who}) is gone" if row["pid"] else "its driver failed"
+    return f"; {gone}, `seedbed run` resumes from the last checkpoint"
 
 
 def show_logs(root: Path, name: str) -> int:
