@@ -24,6 +24,7 @@ def cohort_event(cohort: Cohort, state: str) -> Event:
     return {
         "kind": "cohort",
         "cohort": cohort.id,
+        "trials": [trial.id for trial in cohort.trials],
         "label": cohort.label,
         "lanes": len(cohort.trials),
         "state": state,
@@ -42,6 +43,7 @@ def report_event(cohort: Cohort, report: Report) -> Event:
     return {
         "kind": "report",
         "cohort": cohort.id,
+        "trials": [trial.id for trial in cohort.trials],
         "label": cohort.label,
         "progress": report.progress,
         "budget": report.budget,

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +173,9 @@ class Ledger:
     def _beat(self, name: str, ended: threading.Event) -> None:
         """Says that the driver is alive, for readers on other hosts, until it has ended."""
         while not ended.wait(HEARTBEAT_SECONDS):
-            try:
+            # a full disk or a locked database is the driver's to report; the next beat may succeed
+            with suppress(sa.exc.SQLAlchemyError):
                 self._set_experiment(name, heard=time.time())
-            except sa.exc.SQLAlchemyError:
-                pass  # a full disk or a locked database is the driver's to report; the next beat may succeed
 
     def set_state(self, name: str, state: str) -> None:
         """The experiment's own state: running, done, failed or stopped."""
@@ -285,6 +284,12 @@ class Ledger:
         with self._engine.connect() as c:
             return [dict(r) for r in c.execute(query.order_by(_cohorts.c.id)).mappings()]
 
+    def cohorts_of(self, trial: str) -> list[str]:
+        """Cohorts that a trial has been a lane of, the latest last."""
+        query = sa.select(_cohorts.c.id, _cohorts.c.trials).order_by(_cohorts.c.updated)
+        with self._engine.connect() as c:
+            return [cohort for cohort, trials in c.execute(query) if trial in trials]
+
     def rates(self) -> dict[str, float]:
         """Measured rates of ended cohorts, progress x lanes per second by shape key; the newest counts."""
         query = sa.select(_cohorts.c.shape, _cohorts.c.rate).where(_cohorts.c.rate.is_not(None))
@@ -326,14 +331,14 @@ def _new_row(trial: Trial, budget: tuple[int, str], now: float) -> dict[str, Any
     }
 
 
-def _driven(c: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> set[str]:
+def _driven(c: sa.Connection, rows: Iterable[sa.RowMapping]) -> set[str]:
     """Experiments with a living driver that are marked as training some of these trials."""
     names = {r["trained_by"] for r in rows if r["state"] == "running"} - {None}
     holders = c.execute(sa.select(_experiments).where(_experiments.c.name.in_(names))).mappings()
     return {holder["name"] for holder in holders if _alive(holder)}
 
 
-def _as_they_stand(c: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _as_they_stand(c: sa.Connection, rows: Sequence[sa.RowMapping]) -> list[dict[str, Any]]:
     """Rows of trials; one that was running when its driver died is stopped."""
     driven = _driven(c, rows)
     dead = [r["state"] == "running" and r["trained_by"] not in driven for r in rows]

@@ -73,3 +73,28 @@ def test_text_json_page_and_stop_agree_on_whether_a_driver_lives(root: Path, liv
     assert f'<span class="state {state}">{state}</span>' in page
     if not living:
         assert seedbed("stop", "e", "--root", root) == "e is not running\n"
+
+
+def test_the_log_of_a_trial_has_what_its_worker_and_its_learner_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shown_train.py").write_text(
+        "import sys\n"
+        "def train(run):\n"
+        "    print('seed', run.seed, 'begins')\n"
+        "    print('to stderr', file=sys.stderr)\n"
+        "    run.log(1, score=0.5)\n"
+        "    if run.seed: raise ValueError('told to')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "f.yaml"
+    file.write_text("name: f\ntrials: [{learner: function, call: 'shown_train:train', seeds: 2}]\n")
+    outcome = Driver(load_experiment(file), tmp_path / "runs", executor="inline").train()
+    good, bad = (seedbed("logs", t["id"], "--root", tmp_path / "runs") for t in outcome.trials)
+    assert "attempt 1, 1 lane: function" in good
+    assert "seed 0 begins\nto stderr\n" in good
+    assert "done, score 0.5" in good
+    assert "seed 1 begins" not in good
+    assert "seed 1 begins\nto stderr\n" in bad
+    assert bad.count("ValueError: told to") == 2  # the sentence, and the last line of the traceback
+    assert bad.count("Traceback") == 1

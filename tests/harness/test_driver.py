@@ -271,3 +271,12 @@ def test_what_another_experiment_trains_is_waited_for_and_said_once(tmp_path: Pa
     assert len(looks) == 6
     said = [e["text"] for e in events if "waiting" in e.get("text", "")]
     assert said == ["2 trials are being trained by first: waiting"]
+
+
+def test_an_executor_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path):
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: toy}]")
+    for name in ("rey", "Ray", "local", ""):
+        with pytest.raises(ValueError, match=f"unknown executor '{name}'; known are inline, ray"):
+            Driver(load_experiment(file), tmp_path / "runs", executor=name)
+    assert not (tmp_path / "runs").exists()

@@ -74,7 +74,7 @@ def _rewrite(path: Path, **values: Any) -> None:
 
 
 @pytest.mark.parametrize(("silence", "state"), [(60.0, "running"), (200.0, "stopped")])
-def test_a_driver_on_another_host_lives_as_long_as_its_lease(ledger: Ledger, tmp_path: Path, silence: float, state: str):
+def test_a_driver_on_another_host_lives_for_its_lease(ledger: Ledger, tmp_path: Path, silence: float, state: str):
     ledger.register("e", trials("a"), budgets("a"))
     with ledger.drive("e", "e.yaml"):
         ledger.claim("e", ["a"])
