@@ -35,6 +35,7 @@ from flows.leaderboard import leaderboard
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
 from flows.progress import make_display
 from flows.steps import Options, Steps, experiment_folder
+from harness.outcome import Plan
 
 __all__ = ["run_experiment", "run_with_prefect"]
 
@@ -75,7 +76,7 @@ class ProgressArtifact:
 
     Args:
         artifacts: where to write.
-        total: progress of all due trials together (lanes times budget).
+        weights: trial -> its share of the expected work, in whatever unit, for every trial that is due.
     """
 
     def __init__(self, artifacts: Artifacts, weights: dict[str, float]) -> None:
@@ -87,15 +88,18 @@ class ProgressArtifact:
 
     def hear(self, event: dict[str, Any]) -> None:
         """Takes a driver's event; returns at once."""
-        if event["kind"] in ("report", "cohort"):
-            done = event["kind"] == "cohort" and event["state"] == "done"
-            fraction = 1.0 if done else event["progress"] / max(event["budget"], 1)
-            self._fractions[event["label"]] = fraction
+        if event["kind"] == "trial":
+            self._fractions[event["trial"]] = 1.0  # also one that ended early
+        elif event["kind"] in ("report", "cohort"):
+            fraction = event["progress"] / max(event["budget"], 1)
+            for trial in event["trials"]:
+                if self._fractions.get(trial) != 1.0:
+                    self._fractions[trial] = fraction
 
     @property
     def percent(self) -> float:
         """How much of the expected work is done."""
-        done = sum(self._weights.get(label, 0.0) * part for label, part in list(self._fractions.items()))
+        done = sum(self._weights.get(trial, 0.0) * part for trial, part in list(self._fractions.items()))
         return round(min(100.0, 100.0 * done / self._total), 1)
 
     @contextlib.contextmanager
@@ -122,6 +126,12 @@ class ProgressArtifact:
                 return
 
 
+def trial_weights(plan: Plan) -> dict[str, float]:
+    """Each due trial's share of the expected work: its part of its cohort's seconds, or 1 where one is not known."""
+    known = all(seconds for _, seconds in plan.cohorts)
+    return {t.id: seconds / len(cohort) if known else 1.0 for cohort, seconds in plan.cohorts for t in cohort}
+
+
 def _steps() -> Steps:
     steps = active.current.get()
     assert steps is not None, "tasks run inside run_experiment"
@@ -133,7 +143,11 @@ def plan_task(artifacts: Artifacts) -> None:
     """Plans cohorts and shows them."""
     plan = _steps().plan()
     rows = [
-        {"cohort": cohort[0].label, "lanes": len(cohort), "expected_seconds": round(seconds)}
+        {
+            "cohort": " | ".join(dict.fromkeys(t.label for t in cohort)),
+            "lanes": len(cohort),
+            "expected_seconds": round(seconds),
+        }
         for cohort, seconds in plan.cohorts
     ]
     text = f"{len(plan.due)} trials are due, {len(plan.done)} are done already"
@@ -144,10 +158,7 @@ def plan_task(artifacts: Artifacts) -> None:
 def train_task(artifacts: Artifacts) -> None:
     """Trains what is due."""
     steps = _steps()
-    weights: dict[str, float] = {}
-    for cohort, seconds in steps.plan().cohorts:
-        weights[cohort[0].label] = weights.get(cohort[0].label, 0.0) + seconds
-    progress = ProgressArtifact(artifacts, weights)
+    progress = ProgressArtifact(artifacts, trial_weights(steps.plan()))
     steps.listeners.append(progress.hear)
     try:
         with progress.moving():

@@ -93,8 +93,7 @@ def show_status(root: Path, name: str, *, as_json: bool) -> int:
         print_json(summary)
         return 0
     console = Console(highlight=False)
-    holder = f", run by process {row['pid']} on {row['host']}" if row["alive"] else ""
-    console.print(f"{name}: {row['state']}{holder}", markup=False)
+    console.print(f"{name}: {row['state']}{_driver_text(row)}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("trial", "label", "seed", "state", "progress", "score", "reason"):
         table.add_column(column)
@@ -107,31 +106,50 @@ def show_status(root: Path, name: str, *, as_json: bool) -> int:
     return 0
 
 
+def _driver_text(row: dict[str, Any]) -> str:
+    """Who drives an experiment, or what became of a driver that never said how it ended."""
+    who = f"process {row['pid']} on {row['host']}"
+    if row["alive"]:
+        return f", run by {who}"
+    if not row["lost"]:
+        return ""
+    gone = f"its driver ({who}) is gone" if row["pid"] else "its driver failed"
+    return f"; {gone}, `seedbed run` resumes from the last checkpoint"
+
+
 def show_logs(root: Path, name: str) -> int:
-    """Prints the driver's log of an experiment, or the worker's log (and traceback) of a trial.
+    """Prints the driver's log of an experiment, or the logs of a trial's workers (and its traceback).
 
     Raises:
         UserError: neither is there.
     """
-    from harness.ledger import Ledger
-
     root = root.resolve()
-    files = [root / "experiments" / name / "driver.log"]
-    if not files[0].parent.is_dir():
-        if not (root / "ledger.sqlite").exists():
-            raise _unknown(root, name)
-        ledger = Ledger(root / "ledger.sqlite")
-        row = ledger.find([name]).get(name)
-        ledger.close()
-        if row is None:
-            raise UserError(f"the run root {root} has no experiment and no trial {name}", usage=True)
-        files = [root / "cohorts" / str(row["cohort"]) / "worker.log", root / "trials" / name / "traceback.txt"]
-    found = [file for file in files if file.is_file()]
-    for file in found:
-        print(file.read_text(errors="replace"), end="", flush=True)
-    if not found:
-        print("nothing was logged")
+    file = root / "experiments" / name / "driver.log"
+    files = [file] if file.parent.is_dir() else _files_of_trial(root, name)
+    told = ""
+    for file in files:
+        text = file.read_text(errors="replace") if file.is_file() else ""
+        if text not in told:  # a worker that could still speak has told the traceback itself
+            told += text
+    print(told or "nothing was logged\n", end="", flush=True)
     return 0
+
+
+def _files_of_trial(root: Path, trial: str) -> list[Path]:
+    from harness.ledger import Ledger
+    from harness.worker_log import worker_logs
+
+    if not (root / "ledger.sqlite").exists():
+        raise _unknown(root, trial)
+    ledger = Ledger(root / "ledger.sqlite")
+    try:
+        if trial not in ledger.find([trial]):
+            raise UserError(f"the run root {root} has no experiment and no trial {trial}", usage=True)
+        cohorts = ledger.cohorts_of(trial)
+    finally:
+        ledger.close()
+    logs = [file for cohort in cohorts for file in worker_logs(root / "cohorts" / cohort)]
+    return [*logs, root / "trials" / trial / "traceback.txt"]
 
 
 def show_report(root: Path, name: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from harness import rules
 from harness.checkpoint import write_fence
 from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of
-from harness.events import Event, cohort_event, note_event, report_event, trial_event
+from harness.events import Event, cohort_event, note_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
 from harness.learner import learner_class, learner_target
@@ -30,7 +30,7 @@ from harness.tracking import FilesTracker, Tracker
 
 __all__ = ["Driver", "Outcome", "Plan"]
 
-HEARTBEAT_SECONDS = 20.0
+WAITING_SECONDS = 2.0  # between two looks at trials that another experiment is training
 
 
 class Driver:
@@ -76,6 +76,7 @@ class Driver:
         self._stop_at: float | None = None
         self._abandoned = False
         self._disk_full = ""
+        self._waiting = ""
         self.ledger = Ledger(self.root / "ledger.sqlite")
 
     @property
@@ -175,16 +176,23 @@ class Driver:
             if mine:
                 self._round([t for t in ready if t.id in mine])
             elif not orphans:
-                self._emit(note_event(f"{len(due)} trials are being trained by another experiment: waiting"))
-                time.sleep(2.0)
+                self._wait_for_others([t.id for t in ready])
+
+    def _wait_for_others(self, ids: Sequence[str]) -> None:
+        """Waits a moment for trials that other experiments are training; says so once, and again when that changes."""
+        names = sorted({str(row["trained_by"]) for row in self.ledger.find(ids).values()})
+        text = f"{len(ids)} trials are being trained by {', '.join(names)}: waiting"
+        if text != self._waiting:
+            self._waiting = text
+            self._note(text)
+        time.sleep(WAITING_SECONDS)
 
     def _round(self, due: list[Trial]) -> None:
         slots = self._slots(due)
         for trial in due:
-            self._tracker.open(_tracked(trial, self.experiment.name))
+            self._tracker.open(tracked_trial(trial, self.experiment.name))
         queue = self._cohorts(due, slots)
         busy: dict[int, Cohort] = {}
-        heard = time.monotonic()
         while busy or (queue and self._stop_at is None):
             for slot in range(slots):
                 if slot not in busy and queue and self._stop_at is None:
@@ -196,9 +204,6 @@ class Driver:
             if self._stop_at is not None and time.monotonic() > self._stop_at and not self._abandoned:
                 self._abandoned = True
                 self._executor.abandon(list(busy))
-            if time.monotonic() - heard > HEARTBEAT_SECONDS:
-                heard = time.monotonic()
-                self.ledger.heartbeat(self.experiment.name)
         for cohort in queue:
             self._mark(cohort, "stopped")
 
@@ -386,15 +391,3 @@ class Driver:
         self._emit(note_event(text))
         with (self.folder / "driver.log").open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-
-
-def _tracked(trial: Trial, experiment: str) -> dict[str, Any]:
-    return {
-        "id": trial.id,
-        "learner": trial.learner,
-        "version": trial.version,
-        "label": trial.label,
-        "seed": trial.seed,
-        "config": trial.config,
-        "experiment": experiment,
-    }

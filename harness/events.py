@@ -1,4 +1,4 @@
-"""What a driver tells whoever listens: plain dicts, for displays, Prefect artifacts and logs."""
+"""What a driver tells whoever listens: plain dicts, for displays, Prefect artifacts, logs and trackers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.learner import learner_class
 from harness.messages import Report
 from harness.spec import Trial
 
-__all__ = ["Event", "cohort_event", "note_event", "report_event", "trial_event"]
+__all__ = ["Event", "cohort_event", "note_event", "report_event", "tracked_trial", "trial_event"]
 
 Event = dict[str, Any]
 
@@ -24,6 +24,7 @@ def cohort_event(cohort: Cohort, state: str) -> Event:
     return {
         "kind": "cohort",
         "cohort": cohort.id,
+        "trials": [trial.id for trial in cohort.trials],
         "label": cohort.label,
         "lanes": len(cohort.trials),
         "state": state,
@@ -42,6 +43,7 @@ def report_event(cohort: Cohort, report: Report) -> Event:
     return {
         "kind": "report",
         "cohort": cohort.id,
+        "trials": [trial.id for trial in cohort.trials],
         "label": cohort.label,
         "progress": report.progress,
         "budget": report.budget,
@@ -64,4 +66,17 @@ def trial_event(trial: Trial, state: str, name: str | None, value: float | None,
         "score_name": name,
         "score": value,
         "reason": reason,
+    }
+
+
+def tracked_trial(trial: Trial, experiment: str) -> dict[str, Any]:
+    """What a tracker needs to know of a trial when it begins."""
+    return {
+        "id": trial.id,
+        "learner": trial.learner,
+        "version": trial.version,
+        "label": trial.label,
+        "seed": trial.seed,
+        "config": trial.config,
+        "experiment": experiment,
     }

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["FINAL", "BusyError", "Ledger", "ledger_url"]
 
 FINAL = ("done", "diverged", "pruned")  # a result: never trained again by the same identity
 LEASE_SECONDS = 120.0  # a holder on another host is believed dead when it was not heard of for so long
+HEARTBEAT_SECONDS = 20.0  # between two signs of life of a driver
 
 _meta = sa.MetaData()
 _experiments = sa.Table(
@@ -130,7 +132,7 @@ class Ledger:
 
     @contextmanager
     def drive(self, name: str, file: str) -> Any:
-        """Holds an experiment for this process while it is driven.
+        """Holds an experiment for this process while it is driven, with a sign of life every HEARTBEAT_SECONDS.
 
         Raises:
             BusyError: a live process holds it already.
@@ -157,14 +159,23 @@ class Ledger:
                 c.execute(_experiments.insert().values(name=name, created=now, **values))
             else:
                 c.execute(_experiments.update().where(_experiments.c.name == name).values(**values))
+        ended = threading.Event()
+        # a thread: the driver itself may wait for long, for a worker, a boundary or another experiment
+        beating = threading.Thread(target=self._beat, args=(name, ended), daemon=True)
+        beating.start()
         try:
             yield
         finally:
+            ended.set()
+            beating.join()
             self._set_experiment(name, pid=None, host=None, started=None)
 
-    def heartbeat(self, name: str) -> None:
-        """Says that the driver is alive (for drivers on other hosts)."""
-        self._set_experiment(name, heard=time.time())
+    def _beat(self, name: str, ended: threading.Event) -> None:
+        """Says that the driver is alive, for readers on other hosts, until it has ended."""
+        while not ended.wait(HEARTBEAT_SECONDS):
+            # a full disk or a locked database is the driver's to report; the next beat may succeed
+            with suppress(sa.exc.SQLAlchemyError):
+                self._set_experiment(name, heard=time.time())
 
     def set_state(self, name: str, state: str) -> None:
         """The experiment's own state: running, done, failed or stopped."""
@@ -176,10 +187,17 @@ class Ledger:
             c.execute(update.values(updated=time.time(), **values))
 
     def experiment(self, name: str) -> dict[str, Any] | None:
-        """An experiment's row, with "alive": whether a process drives it now; None where there is none."""
+        """An experiment's row, None where there is none; without a living driver it is not running but stopped.
+
+        "alive" is whether a process drives it now, "lost" whether its driver died before it could write how it ended.
+        """
         with self._engine.connect() as c:
             row = c.execute(sa.select(_experiments).where(_experiments.c.name == name)).mappings().first()
-        return None if row is None else {**row, "alive": _alive(row)}
+        if row is None:
+            return None
+        alive = _alive(row)
+        lost = row["state"] == "running" and not alive
+        return {**row, "state": "stopped" if lost else row["state"], "alive": alive, "lost": lost}
 
     # -- trials ----------------------------------------------------------------------------------------------------
 
@@ -208,22 +226,20 @@ class Ledger:
             .order_by(_members.c.position)
         )
         with self._engine.connect() as c:
-            rows = c.execute(query).mappings().all()
+            rows = _as_they_stand(c, c.execute(query).mappings().all())
         return [{**r, "reused": r["trained_by"] not in (None, experiment)} for r in rows]
 
     def find(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Trials by id, of whatever experiment."""
         with self._engine.connect() as c:
             rows = c.execute(sa.select(_trials).where(_trials.c.id.in_(list(ids)))).mappings().all()
-        return {r["id"]: dict(r) for r in rows}
+            return {r["id"]: r for r in _as_they_stand(c, rows)}
 
     def claim(self, name: str, ids: Sequence[str]) -> list[str]:
         """Takes trials for this experiment; those that another live experiment is training are left out."""
         with self._engine.begin() as c:
             rows = c.execute(sa.select(_trials).where(_trials.c.id.in_(list(ids)))).mappings().all()
-            others = {r["trained_by"] for r in rows if r["state"] == "running"} - {None, name}
-            holders = c.execute(sa.select(_experiments).where(_experiments.c.name.in_(others))).mappings()
-            busy = {h["name"] for h in holders if _alive(h)}
+            busy = _driven(c, rows) - {name}
             mine = [r["id"] for r in rows if not (r["state"] == "running" and r["trained_by"] in busy)]
             update = _trials.update().where(_trials.c.id.in_(mine))
             c.execute(update.values(trained_by=name, updated=time.time()))
@@ -268,6 +284,12 @@ class Ledger:
         with self._engine.connect() as c:
             return [dict(r) for r in c.execute(query.order_by(_cohorts.c.id)).mappings()]
 
+    def cohorts_of(self, trial: str) -> list[str]:
+        """Cohorts that a trial has been a lane of, the latest last."""
+        query = sa.select(_cohorts.c.id, _cohorts.c.trials).order_by(_cohorts.c.updated)
+        with self._engine.connect() as c:
+            return [cohort for cohort, trials in c.execute(query) if trial in trials]
+
     def rates(self) -> dict[str, float]:
         """Measured rates of ended cohorts, progress x lanes per second by shape key; the newest counts."""
         query = sa.select(_cohorts.c.shape, _cohorts.c.rate).where(_cohorts.c.rate.is_not(None))
@@ -307,6 +329,20 @@ def _new_row(trial: Trial, budget: tuple[int, str], now: float) -> dict[str, Any
         "seconds": 0.0,
         "updated": now,
     }
+
+
+def _driven(c: sa.Connection, rows: Iterable[sa.RowMapping]) -> set[str]:
+    """Experiments with a living driver that are marked as training some of these trials."""
+    names = {r["trained_by"] for r in rows if r["state"] == "running"} - {None}
+    holders = c.execute(sa.select(_experiments).where(_experiments.c.name.in_(names))).mappings()
+    return {holder["name"] for holder in holders if _alive(holder)}
+
+
+def _as_they_stand(c: sa.Connection, rows: Sequence[sa.RowMapping]) -> list[dict[str, Any]]:
+    """Rows of trials; one that was running when its driver died is stopped."""
+    driven = _driven(c, rows)
+    dead = [r["state"] == "running" and r["trained_by"] not in driven for r in rows]
+    return [{**r, "state": "stopped"} if d else dict(r) for r, d in zip(rows, dead, strict=True)]
 
 
 def _alive(row: Any) -> bool:

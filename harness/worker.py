@@ -20,6 +20,7 @@ from harness.cohort_run import CohortRun, Follower, Interrupted
 from harness.gang import leave
 from harness.learner import LaneError
 from harness.messages import Decision, Job, Report
+from harness.worker_log import WorkerLog
 from nets.lanes import reset_compiler, use_compile_cache
 
 __all__ = ["Worker"]
@@ -36,20 +37,28 @@ class Worker:
         self._interrupt = interrupt
         self._run: CohortRun | None = None
         self._shape: tuple[Any, ...] | None = None
+        self._log: WorkerLog | None = None
 
     def open(self, job: Job) -> Report:
         """Opens a cohort: builds the learner, restores the last good checkpoint, cuts metrics back to it.
 
         A cohort that begins anew goes straight on to its first boundary: at the start there is nothing to decide.
         """
-        return self._kept(self._guarded(job.cohort, lambda: self._open(job)))
+        self._log = WorkerLog(job)
+        return self._kept(self._logged(self._log, job.cohort, lambda: self._open(job)))
 
     def advance(self, decision: Decision) -> Report:
         """Carries a decision out and trains to the next boundary."""
-        if self._run is None:
+        if self._run is None or self._log is None:
             raise RuntimeError("no cohort is open")
         run = self._run
-        return self._kept(self._guarded(run.job.cohort, lambda: run.advance(decision)))
+        return self._kept(self._logged(self._log, run.job.cohort, lambda: run.advance(decision)))
+
+    def _logged(self, log: WorkerLog, cohort: str, action: Callable[[], Report]) -> Report:
+        with log.copying():
+            report = self._guarded(cohort, action)
+        log.report(report)
+        return report
 
     def _kept(self, report: Report) -> Report:
         if report.kind != "boundary":

@@ -53,11 +53,21 @@ class Executor(Protocol):
 
 
 def make_executor(kind: str, address: str | None = None) -> Executor:
-    """The executor of a name: "inline" or "ray"."""
+    """The executor of a name: "inline" or "ray".
+
+    Args:
+        kind: its name.
+        address: of a running Ray cluster; None starts Ray on this machine.
+
+    Raises:
+        ValueError: unknown name.
+    """
     if kind == "inline":
         from harness.executors.inline import InlineExecutor
 
         return InlineExecutor()
+    if kind != "ray":
+        raise ValueError(f"unknown executor {kind!r}; known are inline, ray")
     from harness.executors.ray import RayExecutor
 
     return RayExecutor(address)

@@ -90,8 +90,10 @@ class Driven:
 
 def in_the_middle(root: Path) -> list[dict[str, Any]]:
     """The trials, after asserting that the kill hit the experiment in the middle."""
-    trials = Ledger(root / "ledger.sqlite").trials("e")
-    assert any(t["state"] == "running" for t in trials), trials
+    ledger = Ledger(root / "ledger.sqlite")
+    trials = ledger.trials("e")
+    assert ledger.experiment("e")["lost"]
+    assert any(t["state"] == "stopped" for t in trials), trials
     return trials
 
 

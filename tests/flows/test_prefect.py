@@ -150,10 +150,11 @@ def boom(**values):
     raise RuntimeError("api down")
 a = e.Artifacts("My Run.1")
 print([a.write(boom, "plan", table=[]) for _ in range(4)], a._failures, a._prefix)
-p = e.ProgressArtifact(a, {"ppo": 30.0, "gan": 10.0})
-p.hear({"kind": "report", "label": "ppo", "progress": 50, "budget": 100, "cohort": "x"})
+p = e.ProgressArtifact(a, {"t1": 15.0, "t2": 15.0, "t3": 10.0})
+p.hear({"kind": "report", "trials": ["t1", "t2"], "progress": 50, "budget": 100})
 print(p.percent)
-p.hear({"kind": "cohort", "label": "gan", "state": "done", "progress": 3, "budget": 10, "cohort": "y"})
+p.hear({"kind": "trial", "trial": "t3"})
+p.hear({"kind": "cohort", "trials": ["t3"], "state": "retry", "progress": 3, "budget": 10})
 print(p.percent)
 with p.moving():
     pass
@@ -165,3 +166,32 @@ def test_artifacts_never_raise() -> None:
         [sys.executable, "-c", FAILING], capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=100
     )
     assert done.stdout.splitlines() == ["[None, None, None, None] 2 my-run-1", "37.5", "62.5"], done.stderr
+
+
+PER_LANE = """
+import sys
+from pathlib import Path
+import flows.experiment as e
+from harness.driver import Driver
+from harness.experiment import load_experiment
+from harness.learner import BUILTIN
+BUILTIN["toy"] = "tests.toy:Toy"
+file = Path(sys.argv[1])
+file.write_text("name: e\\ntrials: [{learner: toy, steps: 40, seeds: 2, grid: {lr: [0.1, 0.2], width: [2, 3]}}]")
+seen = []
+driver = Driver(load_experiment(file), file.parent / "runs", executor="inline", on_event=lambda event: hear(event))
+plan = driver.plan()
+p = e.ProgressArtifact(e.Artifacts("e"), e.trial_weights(plan))
+def hear(event):
+    p.hear(event)
+    seen.append(p.percent)
+driver.train()
+print(len(plan.cohorts), {len({t.label for t in cohort}) for cohort, _ in plan.cohorts})
+print(seen == sorted(seen), sum(10 < one < 90 for one in seen) > 4, seen[-1])
+"""
+
+
+def test_progress_of_cohorts_whose_lanes_have_labels_of_their_own(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", PER_LANE, str(tmp_path / "e.yaml")]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=100)
+    assert done.stdout.splitlines() == ["2 {2}", "True True 100.0"], done.stdout + done.stderr

@@ -242,3 +242,41 @@ def _late(driver: Any, method: str, argument: Any) -> None:
     if method == "advance":
         argument = type(argument)(end=argument.end)
     driver._executor._pending = (method, argument)
+
+
+def test_what_another_experiment_trains_is_waited_for_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("harness.driver.WAITING_SECONDS", 0.01)
+    text = "trials: [{learner: toy, steps: 20, seeds: 2}]"
+    other = Ledger(tmp_path / "runs" / "ledger.sqlite")
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\n" + text)
+    trials = load_experiment(file).trials
+    looks = []
+    claim = Ledger.claim
+
+    def claimed(self: Ledger, name: str, ids: list[str]) -> list[str]:
+        looks.append(name)
+        if len(looks) == 6:
+            other.set_trials([t.id for t in trials], state="stopped")
+        return claim(self, name, ids)
+
+    with other.drive("first", "first.yaml"):
+        other.register("first", trials, {t.id: (20, "steps") for t in trials})
+        other.claim("first", [t.id for t in trials])
+        other.open_cohort("c", "first", [t.id for t in trials], (), [t.id for t in trials])
+        monkeypatch.setattr(Ledger, "claim", claimed)
+        outcome, events = run(tmp_path, text)
+    other.close()
+    assert outcome.state == "done"
+    assert len(looks) == 6
+    said = [e["text"] for e in events if "waiting" in e.get("text", "")]
+    assert said == ["2 trials are being trained by first: waiting"]
+
+
+def test_an_executor_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path):
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: toy}]")
+    for name in ("rey", "Ray", "local", ""):
+        with pytest.raises(ValueError, match=f"unknown executor '{name}'; known are inline, ray"):
+            Driver(load_experiment(file), tmp_path / "runs", executor=name)
+    assert not (tmp_path / "runs").exists()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from harness.ledger import BusyError, Ledger
 from harness.spec import Trial
@@ -52,12 +55,58 @@ def test_one_driver_at_a_time_and_none_after_its_death(ledger: Ledger, tmp_path:
     assert process.exitcode == 9
     row = ledger.experiment("e")
     assert row is not None
-    assert row["pid"] == process.pid
-    assert not row["alive"]
+    assert (row["pid"], row["state"], row["alive"], row["lost"]) == (process.pid, "stopped", False, True)
+    assert [t["state"] for t in ledger.trials("e")] == ["stopped", "planned"]
+    assert ledger.find(["a"])["a"]["state"] == "stopped"
     with ledger.drive("e", "e.yaml"):
         assert ledger.experiment("e")["alive"]
     assert ledger.trials("e")[0]["attempts"] == 1
     assert ledger.trials("e")[1]["attempts"] == 0
+
+
+def _rewrite(path: Path, **values: Any) -> None:
+    """Changes the row of experiment e behind the ledger's back."""
+    engine = sa.create_engine(f"sqlite:///{path}")
+    sets = ", ".join(f"{name} = :{name}" for name in values)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"update experiments set {sets} where name = 'e'"), values)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("silence", "state"), [(60.0, "running"), (200.0, "stopped")])
+def test_a_driver_on_another_host_lives_for_its_lease(ledger: Ledger, tmp_path: Path, silence: float, state: str):
+    ledger.register("e", trials("a"), budgets("a"))
+    with ledger.drive("e", "e.yaml"):
+        ledger.claim("e", ["a"])
+        ledger.open_cohort("c", "e", ["a"], (), ["a"])
+        _rewrite(tmp_path / "ledger.sqlite", host="elsewhere", heard=time.time() - silence)
+        row = ledger.experiment("e")
+        assert row is not None
+        assert (row["state"], row["alive"], row["lost"]) == (state, state == "running", state == "stopped")
+        assert [t["state"] for t in ledger.trials("e")] == [state]
+
+
+def test_a_driver_gives_signs_of_life_whatever_it_waits_for(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("harness.ledger.HEARTBEAT_SECONDS", 0.02)
+    with ledger.drive("e", "e.yaml"):
+        _rewrite(tmp_path / "ledger.sqlite", heard=0.0)
+        end = time.monotonic() + 10
+        while (heard := ledger.experiment("e")["heard"]) == 0.0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert time.time() - heard < 10
+    _rewrite(tmp_path / "ledger.sqlite", heard=0.0)
+    time.sleep(0.1)
+    assert ledger.experiment("e")["heard"] == 0.0  # a driver that has ended says nothing more
+
+
+def test_a_driver_that_failed_is_not_running(ledger: Ledger):
+    with pytest.raises(ValueError, match="told to"), ledger.drive("e", "e.yaml"):
+        raise ValueError("told to")
+    row = ledger.experiment("e")
+    assert row is not None
+    assert (row["state"], row["pid"], row["lost"]) == ("stopped", None, True)
 
 
 def test_a_living_driver_keeps_others_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,100 @@
+"""What `status`, `report`, `stop` and `logs` say of an experiment, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from flows.cli import app
+from harness.driver import Driver
+from harness.experiment import load_experiment
+from harness.learner import BUILTIN
+from harness.ledger import Ledger
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run root with the experiment e of two trials of the toy learner, one of them done."""
+    monkeypatch.setitem(BUILTIN, "toy", "tests.toy:Toy")
+    monkeypatch.setenv("COLUMNS", "200")
+    file = tmp_path / "e.yaml"
+    file.write_text("name: e\ntrials: [{learner: toy, steps: 10, seeds: 2}]\n")
+    Driver(load_experiment(file), tmp_path / "runs", executor="inline").train()
+    return tmp_path / "runs"
+
+
+def seedbed(*arguments: str | Path) -> str:
+    """What a command prints; it has to succeed."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def drive(root: Path, pid: int) -> str:
+    """Marks the experiment and its first trial as running under a process; returns the trial's id."""
+    ledger = Ledger(root / "ledger.sqlite")
+    first, second = (t["id"] for t in ledger.trials("e"))
+    with ledger.drive("e", "e.yaml"):
+        ledger.set_trials([first], state="running", trained_by="e", progress=5, score=None)
+        row = ledger.experiment("e")
+    ledger.close()
+    engine = sa.create_engine(f"sqlite:///{root / 'ledger.sqlite'}")
+    with engine.begin() as connection:
+        values = {"pid": pid, "host": row["host"], "started": row["started"]}
+        text = "update experiments set pid = :pid, host = :host, started = :started, state = 'running'"
+        connection.execute(sa.text(text), values)
+    engine.dispose()
+    assert second != first
+    return str(first)
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_text_json_page_and_stop_agree_on_whether_a_driver_lives(root: Path, living: bool) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    pid = os.getpid() if living else child.pid
+    trial = drive(root, pid)
+    state = "running" if living else "stopped"
+    text = seedbed("status", "e", "--root", root)
+    assert text.splitlines()[0].startswith(f"e: {state}")
+    assert f"process {pid}" in text.splitlines()[0]
+    assert ("is gone, `seedbed run` resumes" in text) is not living
+    summary = json.loads(seedbed("status", "e", "--root", root, "--json"))
+    assert summary["state"] == state
+    assert {t["id"]: t["state"] for t in summary["trials"]}[trial] == state
+    page = Path(seedbed("report", "e", "--root", root).strip()).read_text()
+    assert f'<span class="state {state}">{state}</span>' in page
+    if not living:
+        assert seedbed("stop", "e", "--root", root) == "e is not running\n"
+
+
+def test_the_log_of_a_trial_has_what_its_worker_and_its_learner_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shown_train.py").write_text(
+        "import sys\n"
+        "def train(run):\n"
+        "    print('seed', run.seed, 'begins')\n"
+        "    print('to stderr', file=sys.stderr)\n"
+        "    run.log(1, score=0.5)\n"
+        "    if run.seed: raise ValueError('told to')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "f.yaml"
+    file.write_text("name: f\ntrials: [{learner: function, call: 'shown_train:train', seeds: 2}]\n")
+    outcome = Driver(load_experiment(file), tmp_path / "runs", executor="inline").train()
+    good, bad = (seedbed("logs", t["id"], "--root", tmp_path / "runs") for t in outcome.trials)
+    assert "attempt 1, 1 lane: function" in good
+    assert "seed 0 begins\nto stderr\n" in good
+    assert "done, score 0.5" in good
+    assert "seed 1 begins" not in good
+    assert "seed 1 begins\nto stderr\n" in bad
+    assert bad.count("ValueError: told to") == 2  # the sentence, and the last line of the traceback
+    assert bad.count("Traceback") == 1
