@@ -15,8 +15,8 @@ resumed run equals an uninterrupted one bit for bit. Not exact are:
 The replay buffer is written whole into every checkpoint. Progress counts environment steps; where a round has no fixed
 length (ARS, `train_freq: [1, episode]`) the first round that reaches a chunk's end belongs to it.
 
-Not offered: HER and other buffer classes, `optimize_memory_usage`, processes of environments (`env_workers`) with
-their watchdog. `exact: false` lets environments and generators run on at a checkpoint.
+Not offered: buffer classes but HER (Andrychowicz et al. 2017), `optimize_memory_usage`, processes of environments
+(`env_workers`) with their watchdog. `exact: false` lets environments and generators run on at a checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from torch import nn
 from agents.envs import EnvConfig
 from agents.envs.scores import RETURN, return_score, scored
 from agents.sb3_arguments import ALGORITHMS, Algorithm, action_noise, arguments, check_names, policy_arguments
-from agents.sb3_envs import episodes, vectorised
+from agents.sb3_envs import check_named, episodes, vectorised
 from agents.sb3_network import EncoderExtractor, policy_network
 from agents.sb3_state import Streams, restart, state_of, take_state
 from harness.blocks import encoder_config
@@ -72,7 +72,7 @@ class SB3Config(EnvConfig):
     hyper: dict[str, Any] = Field(
         default_factory=dict,
         description="arguments of the algorithm's constructor; a schedule that falls to 0 is lin_1e-3,"
-        " action_noise is {kind: normal or ou, std: 0.1}",
+        " action_noise is {kind: normal or ou, std: 0.1}, replay_buffer_class is HerReplayBuffer or left out",
     )
     policy_kwargs: dict[str, Any] = Field(
         default_factory=dict,
@@ -105,6 +105,10 @@ class SB3Config(EnvConfig):
             raise ValueError("env_workers: stable-baselines3's environments are stepped in the worker itself; give 0")
         if self.encoder_from and self.encoder is None:
             raise ValueError("encoder_from: the policy has no encoder of ours; give it one with `encoder`")
+        if self.named and self.encoder:
+            raise ValueError("encoder: ours see observations as one array; take it out, or take another policy")
+        if self.goals and self.hyper_or_default("n_steps") not in (1, None):
+            raise ValueError("hyper.n_steps: HerReplayBuffer has returns of one step; give 1")
         _check_builds(self)
         return self
 
@@ -112,6 +116,16 @@ class SB3Config(EnvConfig):
     def algorithm(self) -> Algorithm:
         """The algorithm and what it takes."""
         return ALGORITHMS[self.algo]
+
+    @property
+    def goals(self) -> bool:
+        """Whether goals are replayed, those that were reached for those that were meant (HER)."""
+        return self.hyper.get("replay_buffer_class") is not None
+
+    @property
+    def named(self) -> bool:
+        """Whether the policy sees observations by name; other policies see them side by side."""
+        return self.goals or (self.policy or "").startswith("MultiInput")
 
     def hyper_or_default(self, name: str) -> Any:
         """An argument of the algorithm's constructor."""
@@ -261,7 +275,14 @@ class _Recorder(Logger):
 
 
 def _environments(config: SB3Config) -> VecEnv:
-    return vectorised(config, config.n_envs, config.hyper_or_default("gamma") or 0.99)
+    envs = vectorised(config, config.n_envs, config.hyper_or_default("gamma") or 0.99, config.named)
+    try:
+        if config.named:
+            check_named(envs.observation_space, config.env, config.goals)
+    except ValueError:
+        envs.close()
+        raise
+    return envs
 
 
 def _agent(config: SB3Config, envs: VecEnv, device: str, seed: int | None, **other: Any) -> BaseAlgorithm:

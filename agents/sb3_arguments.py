@@ -20,6 +20,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.her import HerReplayBuffer
+from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 
@@ -82,10 +84,10 @@ ALGORITHMS = {
 # the learner's own business, or no plain value: own buffers, files of logs
 NOT_OFFERED = {
     "self", "policy", "env", "policy_kwargs", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model",
-    "monitor_wrapper", "rollout_buffer_class", "rollout_buffer_kwargs", "replay_buffer_class", "replay_buffer_kwargs",
-    "optimize_memory_usage", "observation_space", "action_space", "lr_schedule", "features_extractor_class",
-    "features_extractor_kwargs",
+    "monitor_wrapper", "rollout_buffer_class", "rollout_buffer_kwargs", "observation_space", "action_space",
+    "lr_schedule", "features_extractor_class", "features_extractor_kwargs",
 }  # fmt: skip
+BUFFERS = {"HerReplayBuffer": HerReplayBuffer}
 NOISES = {"normal": NormalActionNoise, "ou": OrnsteinUhlenbeckActionNoise}
 OPTIMISERS = {"Adam": Adam, "AdamW": AdamW, "RMSprop": RMSprop, "RMSpropTFLike": RMSpropTFLike, "SGD": SGD}
 ACTIVATION_CLASSES = {"tanh": nn.Tanh} | {n: a for n, a in ACTIVATIONS.items() if isinstance(a, type) and n != "tanh"}
@@ -159,8 +161,8 @@ def _activation(given: Any) -> type[nn.Module]:
 
 def _argument(name: str, value: Any, hint: Any) -> Any:
     """A plain value as a constructor takes it."""
-    if name == "action_noise":
-        return _checked_noise(value)
+    if name in SPECIAL:
+        return SPECIAL[name](value)
     if Schedule in get_args(hint) and isinstance(value, str):
         return _schedule(name, value)
     if isinstance(value, list):
@@ -183,6 +185,42 @@ def _checked_noise(value: Any) -> Any:
     if isinstance(value["std"], bool) or not isinstance(value["std"], int | float) or value["std"] < 0:
         raise ValueError(f"hyper.action_noise.std: {value['std']!r} is no standard deviation")
     return dict(value)
+
+
+def _buffer(value: Any) -> Any:
+    if value is None:
+        return None
+    if value not in BUFFERS:
+        raise ValueError(f"hyper.replay_buffer_class: {nearest(str(value), BUFFERS, 'replay buffer')}")
+    return BUFFERS[value]
+
+
+def _goals(value: Any) -> Any:
+    """Arguments of HerReplayBuffer: how many goals a row, and which."""
+    field, given = "hyper.replay_buffer_kwargs", value or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{field}: write {{n_sampled_goal: 4, goal_selection_strategy: future}}")
+    check_names(field, given, ["n_sampled_goal", "goal_selection_strategy"], "argument of HerReplayBuffer")
+    count, strategy = given.get("n_sampled_goal", 4), str(given.get("goal_selection_strategy", "future"))
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{field}.n_sampled_goal: {count!r} is not a whole number of 1 or more")
+    if strategy not in KEY_TO_GOAL_STRATEGY:
+        raise ValueError(f"{field}.goal_selection_strategy: {nearest(strategy, KEY_TO_GOAL_STRATEGY, 'strategy')}")
+    return dict(given)
+
+
+def _no_saving(value: Any) -> Any:
+    if value is not False:
+        raise ValueError("hyper.optimize_memory_usage: only false is offered; take it out")
+    return value
+
+
+SPECIAL = {
+    "action_noise": _checked_noise,
+    "replay_buffer_class": _buffer,
+    "replay_buffer_kwargs": _goals,
+    "optimize_memory_usage": _no_saving,
+}
 
 
 def _schedule(name: str, text: str) -> Linear:

@@ -28,7 +28,9 @@ from agents.envs.spaces import ActionSpace
 from agents.envs.transition import TensorEnv
 from harness.randomness import derive_seed
 
-__all__ = ["TensorGym", "episodes", "make_env", "vectorised"]
+__all__ = ["TensorGym", "check_named", "episodes", "make_env", "vectorised"]
+
+GOALS = {"achieved_goal", "desired_goal", "observation"}  # what a goal environment observes
 
 EVALUATED_AT_ONCE = 10  # as our own learners do, see agents.envs.gym
 
@@ -63,12 +65,13 @@ class TensorGym(gymnasium.Env):
         return torch.as_tensor(self.np_random.random(shape, dtype=np.float32))
 
 
-def make_env(config: EnvConfig, evaluating: bool = False) -> gymnasium.Env:
+def make_env(config: EnvConfig, evaluating: bool = False, named: bool = False) -> gymnasium.Env:
     """One environment: Gymnasium's of that id, or ours where it has none.
 
     Args:
         config: says which.
         evaluating: without wrappers that would falsify a score.
+        named: keeps observations by name as they are.
 
     Raises:
         ValueError: see `agents.envs.making.make_gym`.
@@ -76,17 +79,30 @@ def make_env(config: EnvConfig, evaluating: bool = False) -> gymnasium.Env:
     own = tensor_env(config.env, config.env_options, config.wrapped)
     if own is not None and config.env not in gymnasium.registry:
         return TensorGym(own)
-    return make_gym(config.env, config.env_options, config.wrapped, evaluating)
+    return make_gym(config.env, config.env_options, config.wrapped, evaluating, named)
 
 
-def vectorised(config: EnvConfig, n_envs: int, gamma: float) -> VecEnv:
-    """So many environments with episode statistics, normalised as the configuration says."""
-    make: Callable[[], gymnasium.Env] = lambda: Monitor(make_env(config))  # noqa: E731  DummyVecEnv takes functions
+def vectorised(config: EnvConfig, n_envs: int, gamma: float, named: bool = False) -> VecEnv:
+    """So many environments with episode statistics, normalised as the configuration says; `named` as in `make_env`."""
+    make: Callable[[], gymnasium.Env] = lambda: Monitor(make_env(config, named=named))  # noqa: E731  it takes functions
     envs: VecEnv = DummyVecEnv([make] * n_envs)
     observations, rewards = config.normalises
     if observations or rewards:
         envs = VecNormalize(envs, norm_obs=observations, norm_reward=rewards, gamma=gamma)
     return envs
+
+
+def check_named(space: spaces.Space, env: str, goals: bool) -> None:
+    """Raises ValueError where observations by name are asked for and there are none that a policy could take."""
+    if not isinstance(space, spaces.Dict):
+        what = f"the observations of '{env}' have no names"
+        raise ValueError(f"policy: {what}, which MultiInputPolicy needs; take another")
+    odd = [name for name, part in space.spaces.items() if not isinstance(part, spaces.Box) or len(part.shape) != 1]
+    if odd:
+        raise ValueError(f"policy: MultiInputPolicy takes vectors by name; `{odd[0]}` of '{env}' is {space[odd[0]]}")
+    if goals and set(space.spaces) != GOALS:
+        both = f"needs {', '.join(sorted(GOALS))}; '{env}' has {', '.join(space.spaces)}"
+        raise ValueError(f"hyper.replay_buffer_class: HerReplayBuffer {both}")
 
 
 def episodes(
@@ -102,7 +118,8 @@ def episodes(
         count: how many.
         sampled: whether actions are drawn as in training.
     """
-    envs = [make_env(config, evaluating=True) for _ in range(min(EVALUATED_AT_ONCE, count))]
+    named = isinstance(model.observation_space, spaces.Dict)
+    envs = [make_env(config, evaluating=True, named=named) for _ in range(min(EVALUATED_AT_ONCE, count))]
     purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
     random_actions = model.action_space.np_random.bit_generator
     before, found = random_actions.state, []

@@ -51,10 +51,17 @@ class PolicyNetwork(nn.Module):
         std: of observations.
         clip: largest normalised observation.
         images_last: whether observations are images with the channels last, which the policy takes first.
+        parts: widths of observations by name, which come side by side as one vector.
     """
 
     def __init__(
-        self, policy: BasePolicy, mean: Tensor | None, std: Tensor | None, clip: float, images_last: bool
+        self,
+        policy: BasePolicy,
+        mean: Tensor | None,
+        std: Tensor | None,
+        clip: float,
+        images_last: bool,
+        parts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.policy = policy
@@ -62,7 +69,7 @@ class PolicyNetwork(nn.Module):
         self.std: Tensor | None
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.clip, self.images_last = clip, images_last
+        self.clip, self.images_last, self.parts = clip, images_last, dict(parts or {})
         first: dict[int, str] = {}
         tensors = (self.named_parameters(remove_duplicate=False), self.named_buffers(remove_duplicate=False))
         names = [(name, first.setdefault(id(t), name)) for name, t in itertools.chain(*tensors)]
@@ -80,6 +87,9 @@ class PolicyNetwork(nn.Module):
         if self.images_last:
             obs = obs.movedim(-1, -3)
         policy: Any = self.policy
+        if self.parts:
+            named = dict(zip(self.parts, obs.float().split(list(self.parts.values()), -1), strict=True))
+            return self._fitted(policy._predict(named, deterministic=True))
         if hasattr(policy, "lstm_actor"):
             starts = torch.ones(len(obs), device=obs.device)
             lstm = policy.lstm_actor
@@ -108,11 +118,17 @@ def policy_network(model: BaseAlgorithm) -> PolicyNetwork:
     assert model.env is not None
     moments = unwrap_vec_normalize(model.env)
     images_last = is_vecenv_wrapped(model.env, VecTransposeImage)
+    seen = model.observation_space
+    named = seen.spaces if isinstance(seen, spaces.Dict) else {}
+    parts = {name: part.shape[0] for name, part in named.items() if part.shape}
     if moments is None or not moments.norm_obs:
-        return PolicyNetwork(policy.eval(), None, None, 0.0, images_last)
+        return PolicyNetwork(policy.eval(), None, None, 0.0, images_last, parts)
     rms: Any = moments.obs_rms
-    mean, std = (torch.as_tensor(np.array(a)) for a in (rms.mean, np.sqrt(rms.var + moments.epsilon)))
-    return PolicyNetwork(policy.eval(), mean, std, moments.clip_obs, images_last)
+    each = [rms[name] for name in parts] if parts else [rms]
+    means, variances = ([np.array(getattr(one, of)) for one in each] for of in ("mean", "var"))
+    mean, var = (np.concatenate(arrays) if parts else arrays[0] for arrays in (means, variances))
+    std = torch.as_tensor(np.sqrt(var + moments.epsilon))
+    return PolicyNetwork(policy.eval(), torch.as_tensor(mean), std, moments.clip_obs, images_last, parts)
 
 
 def _blank(model: BaseAlgorithm) -> BasePolicy:

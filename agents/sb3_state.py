@@ -21,6 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.her import HerReplayBuffer
 
 from harness.learner import tree_map
 
@@ -32,6 +33,7 @@ COUNTERS = (
     "old_count", "weights",  # ARS
 )  # fmt: skip
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+EPISODES = ("ep_start", "ep_length")  # of a buffer with goals
 
 
 def state_of(model: BaseAlgorithm) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def take_state(model: BaseAlgorithm, tree: dict[str, Any]) -> None:
 def restart(model: Any, seed: int) -> None:
     """Begins anew, from a seed, what cannot be saved: the global generators, the environments, their episodes."""
     model.set_random_seed(seed)
-    if isinstance(buffer := getattr(model, "replay_buffer", None), NStepReplayBuffer):
+    if isinstance(buffer := getattr(model, "replay_buffer", None), HerReplayBuffer):
+        buffer.truncate_last_trajectory()  # goals are those of episodes that are over
+    if isinstance(buffer, NStepReplayBuffer):
         buffer.timeouts[buffer.pos - 1] = 1 - buffer.dones[buffer.pos - 1]  # no return reaches into the next episode
     model._last_obs = model.env.reset()
     model._last_episode_starts = np.ones(model.env.num_envs, dtype=bool)
@@ -130,11 +134,17 @@ def _replay(buffer: ReplayBuffer) -> dict[str, Any]:
     """The filled part of the buffer."""
     filled = buffer.buffer_size if buffer.full else buffer.pos
     arrays = {name: tree_map(lambda a: a[:filled], getattr(buffer, name)) for name in REPLAY}
-    return {"pos": buffer.pos, "full": buffer.full, "arrays": arrays}
+    saved = {"pos": buffer.pos, "full": buffer.full, "arrays": arrays}
+    if isinstance(buffer, HerReplayBuffer):
+        arrays |= {name: getattr(buffer, name)[:filled] for name in EPISODES}
+        saved["episodes"] = buffer._current_ep_start.copy()
+    return saved
 
 
 def _fill(buffer: ReplayBuffer, saved: dict[str, Any]) -> None:
     buffer.pos, buffer.full = saved["pos"], saved["full"]
+    if isinstance(buffer, HerReplayBuffer):
+        buffer._current_ep_start = saved["episodes"].copy()
     for name, array in saved["arrays"].items():
         _copy_into(getattr(buffer, name), array)
 

@@ -33,7 +33,7 @@ class EnvConfig(TransferConfig):
         ge=0,
         description="processes that step a trial's environments; 0 steps them in the worker itself, quicker for short "
         "steps, but one that hangs or crashes takes the worker with it; null: 0 for those that Gymnasium, ALE and "
-        "MiniGrid bring, 1 for all others",
+        "MiniGrid bring without a wrapper of your own, 1 for all others",
     )
     env_timeout: float = Field(
         60.0, gt=0, description="seconds that one environment in a process may take for one step or reset"

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from agents.envs.making import is_trusted, make_bare, make_gym
+from agents.envs.packages import installed, package_of
 from agents.envs.wrappers import check_wrappers
 
 __all__ = ["check", "describe", "description_of"]
@@ -22,8 +23,9 @@ __all__ = ["check", "describe", "description_of"]
 def description_of(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> dict[str, Any]:
     """What an environment looks like; found once a process.
 
-    One that Gymnasium did not register itself is made, and checked by Gymnasium's `check_env`, in a process of its
-    own under a watchdog, so that whatever it does cannot hang or end this one.
+    One that Gymnasium did not register itself, or that has a wrapper of the user's own, is made in a process of its
+    own under a watchdog, so that whatever it does cannot hang or end this one; the former is checked by Gymnasium's
+    `check_env` too.
 
     Returns:
         {"obs_shape", "obs_dtype", "low", "high" (number or flat list), "action": {"kind", "counts", "low", "high"},
@@ -42,7 +44,7 @@ def description_of(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]
 @lru_cache(maxsize=256)
 def _description(env_id: str, options_json: str, wrappers_json: str) -> dict[str, Any]:
     options, wrappers = json.loads(options_json), json.loads(wrappers_json)
-    if not is_trusted(env_id) and (":" in env_id or env_id in gymnasium.registry):
+    if not is_trusted(env_id, wrappers) and _can_be_made(env_id):
         from agents.envs.processes import ask
 
         question = {"do": "describe", "env": env_id, "options": options, "wrappers": wrappers}
@@ -51,6 +53,12 @@ def _description(env_id: str, options_json: str, wrappers_json: str) -> dict[str
         return describe(env_id, options, wrappers)
     except ValueError as error:
         return {"error": str(error)}
+
+
+def _can_be_made(env_id: str) -> bool:
+    """Whether there is something to make; a missing package is said without a process."""
+    package = package_of(env_id)
+    return ":" in env_id or env_id in gymnasium.registry or (package is not None and installed(package.module))
 
 
 def check(env_id: str, options: dict[str, Any]) -> None:

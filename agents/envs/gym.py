@@ -195,7 +195,7 @@ class GymEnvironments:
         config, n = self.config, self.config.n_envs
         workers = config.env_workers
         if workers is None:
-            workers = 0 if is_trusted(config.env) else 1
+            workers = 0 if is_trusted(config.env, config.wrapped) else 1
         layout = Layout(
             self.rows.size,
             self.spec.obs_shape,

@@ -6,10 +6,9 @@ Actions: flat and counted from 0.
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,27 +16,17 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import TransformAction, TransformObservation
 
+from agents.envs.packages import missing, package_of, register
 from agents.envs.wrappers import flatten, wrap
 
 __all__ = ["TRUSTED", "is_trusted", "make_bare", "make_gym"]
 
-# whose environments are taken to keep Gymnasium's rules and to come back from every step
-TRUSTED = ("gymnasium.", "ale_py.", "minigrid.")
-# start of an id -> the package that registers it
-_REGISTERED_BY = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
-# module -> (package, extra of ours)
-_EXTRAS = {
-    "ale_py": ("ale-py", "atari"),
-    "cv2": ("opencv-python-headless", "atari"),
-    "minigrid": ("minigrid", "minigrid"),
-    "mujoco": ("mujoco", "mujoco"),
-    "Box2D": ("box2d", "box2d"),
-    "box2d": ("box2d", "box2d"),
-}
+# whose environments and wrappers are taken to keep Gymnasium's rules and to come back from every step
+TRUSTED = ("gymnasium.", "ale_py.", "minigrid.", "stable_baselines3.", "sb3_contrib.")
 
 
 def make_gym(
-    env_id: str, options: dict[str, Any], wrappers: Sequence[Any], evaluating: bool = False
+    env_id: str, options: dict[str, Any], wrappers: Sequence[Any], evaluating: bool = False, named: bool = False
 ) -> gymnasium.Env:
     """One environment: its observations are a Box, its actions flat and counted from 0.
 
@@ -46,25 +35,31 @@ def make_gym(
         options: arguments of its constructor.
         wrappers: innermost first, as `agents.envs.wrappers.wrap` takes them; no normalisers.
         evaluating: without wrappers that would falsify a score.
+        named: keeps observations by name as they are.
 
     Raises:
         ValueError: unknown id, missing package, unknown wrapper, or spaces that no learner takes.
     """
     names = {one if isinstance(one, str) else next(iter(one), "") for one in wrappers}
-    if "atari" in names and env_id.startswith("ALE/"):
-        options = {"frameskip": 1, **options}  # the wrapper skips frames itself
-    env = make_bare(env_id, options)
+    env = make_bare(env_id, options, {"frameskip": 1} if "atari" in names else {})  # the wrapper skips frames itself
     try:
-        return _flat_actions(_as_array(wrap(env, wrappers, evaluating)))
+        seen = wrap(env, wrappers, evaluating)
+        keep = named and isinstance(seen.observation_space, spaces.Dict)
+        return _flat_actions(seen if keep else _as_array(seen))
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise _missing(env_id, error) from error
+        raise missing(env_id, error) from error
     except ValueError as error:
         env.close()
         raise ValueError(f"environment '{env_id}': {error}") from error
 
 
-def make_bare(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
+def make_bare(env_id: str, options: dict[str, Any], of_ale: Mapping[str, Any] | None = None) -> gymnasium.Env:
     """One environment as it was registered; Gymnasium's warnings are kept from the terminal.
+
+    Args:
+        env_id: registered id, or "module:Id".
+        options: arguments of its constructor.
+        of_ale: more of them, for a game of ALE.
 
     Raises:
         ValueError: unknown id, missing package, or its constructor fails.
@@ -73,10 +68,12 @@ def make_bare(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _register(env_id)
+            register(env_id)
+            if of_ale and _entry_point(env_id).startswith("ale_py."):
+                options = {**of_ale, **options}
             return gymnasium.make(env_id, disable_env_checker=True, **options)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise _missing(env_id, error) from error
+        raise missing(env_id, error) from error
     except Exception as error:  # a constructor may raise anything
         what = str(error) if isinstance(error, gymnasium.error.Error) else f"{type(error).__name__}: {error}"
         if isinstance(error, gymnasium.error.UnregisteredEnv) and ":" not in env_id:
@@ -84,35 +81,19 @@ def make_bare(env_id: str, options: dict[str, Any]) -> gymnasium.Env:
         raise ValueError(f"environment '{env_id}': {what}") from error
 
 
-def is_trusted(env_id: str) -> bool:
-    """Whether Gymnasium itself, or ALE or MiniGrid of the same foundation, registered this id."""
+def is_trusted(env_id: str, wrappers: Sequence[Any] = ()) -> bool:
+    """Whether Gymnasium itself, or a package of the same makers, brings this environment and all its wrappers."""
+    paths = [name for one in wrappers for name in ([one] if isinstance(one, str) else one) if ":" in name]
+    return _entry_point(env_id).startswith(TRUSTED) and all(path.startswith(TRUSTED) for path in paths)
+
+
+def _entry_point(env_id: str) -> str:
+    """Where an environment is from: "module:Class", or "module." before its package was imported; else empty."""
     found = gymnasium.registry.get(env_id)
-    package = _package_of(env_id)
-    entry = found.entry_point if found else f"{package}." if package else ""
-    return isinstance(entry, str) and entry.startswith(TRUSTED)
-
-
-def _package_of(env_id: str) -> str | None:
-    return next((package for start, package in _REGISTERED_BY.items() if env_id.startswith(start)), None)
-
-
-def _register(env_id: str) -> None:
-    """Ids of some packages are known once they are imported."""
-    package = _package_of(env_id)
-    if package is not None:
-        module: Any = importlib.import_module(package)
-        if package == "ale_py":
-            module.ALEInterface.setLoggerMode(module.LoggerMode.Error)  # no banner
-
-
-def _missing(env_id: str, error: Exception) -> ValueError:
-    """The sentence for a package that is not installed."""
-    found = gymnasium.registry.get(env_id)
-    known = " ".join([str(error), str(found.entry_point) if found else "", _package_of(env_id) or ""])
-    for module, (package, extra) in _EXTRAS.items():
-        if module in known:
-            return ValueError(f"environment '{env_id}' needs the package {package}: pip install 'seedbed[{extra}]'")
-    return ValueError(f"environment '{env_id}': {error}")
+    if found is not None:
+        return found.entry_point if isinstance(found.entry_point, str) else ""
+    package = package_of(env_id)
+    return f"{package.module}." if package else ""
 
 
 def _as_array(env: gymnasium.Env) -> gymnasium.Env:

@@ -23,6 +23,8 @@ from gymnasium.wrappers import (
     TransformObservation,
 )
 
+from agents.envs.observing import FrameSkip, History, MaskVelocity, TimeFeature, greyscale, resize
+
 __all__ = ["NORMALISERS", "WRAPPERS", "check_wrappers", "flatten", "wrap"]
 
 NORMALISERS = ("normalise-observations", "normalise-rewards")
@@ -154,6 +156,12 @@ WRAPPERS: dict[str, Callable[..., gymnasium.Env]] = {
     "rescale-actions": rescale_actions,
     "image-only": image_only,
     "flatten": flatten,
+    "frame-skip": FrameSkip,
+    "history": History,
+    "time-feature": TimeFeature,
+    "mask-velocity": MaskVelocity,
+    "resize": resize,
+    "greyscale": greyscale,
 }
 # what shapes training and would falsify a score: evaluation plays the whole game for its own rewards
 _NOT_EVALUATED = {"clip-rewards": None, "atari": {"life_loss": False, "clip_rewards": False}}

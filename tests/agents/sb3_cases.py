@@ -1,13 +1,14 @@
-"""Tiny configurations of `sb3`, one an algorithm."""
+"""Tiny configurations of `sb3`, one an algorithm; after a plus, what else is tried with it."""
 
 __all__ = ["CASES", "QUICK"]
 
 REPLAY = {"learning_starts": 64, "buffer_size": 500, "batch_size": 8, "train_freq": 8}
 SMALL = {"net_arch": [8]}
-QUICK = ("PPO", "A2C", "DQN", "SAC", "TD3")
+QUICK = ("PPO", "A2C", "DQN", "SAC", "TD3", "TD3+HER")
 PPO = {"n_steps": 64, "batch_size": 32, "n_epochs": 2}
 PENDULUM, CARTPOLE = "Pendulum-v1", "CartPole-v1"
 OBSERVATIONS = ["normalise-observations"]
+HER = {"replay_buffer_class": "HerReplayBuffer", "replay_buffer_kwargs": {"n_sampled_goal": 4}}
 CASES = {
     "PPO": {"env": CARTPOLE, "n_envs": 2, "hyper": {**PPO, "learning_rate": "lin_1e-3", "clip_range": "lin_0.2"}},
     "A2C": {
@@ -36,7 +37,14 @@ CASES = {
     "QRDQN": {"env": CARTPOLE, "hyper": REPLAY},
     "RecurrentPPO": {"env": CARTPOLE, "n_envs": 2, "hyper": PPO, "policy_kwargs": {"lstm_hidden_size": 8}},
     "TQC": {"env": PENDULUM, "hyper": {**REPLAY, "use_sde": True}},
+    "TD3+HER": {
+        "env": "tests.agents.goal_env:Reaching-v0",
+        "n_envs": 2,
+        "wrappers": OBSERVATIONS,
+        "policy": "MultiInputPolicy",
+        "hyper": {**REPLAY, **HER, "buffer_size": 120},
+    },
     "TRPO": {"env": CARTPOLE, "hyper": {"n_steps": 128}},
 }
 for _name, _case in CASES.items():
-    _case |= {"algo": _name, "policy_kwargs": _case.get("policy_kwargs", SMALL)}
+    _case |= {"algo": _name.partition("+")[0], "policy_kwargs": _case.get("policy_kwargs", SMALL)}

@@ -15,7 +15,7 @@ from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.learner import Lanes
 from harness.randomness import derive_seed
-from tests.agents.sb3_cases import CASES, QUICK
+from tests.agents.sb3_cases import CASES, HER, QUICK
 
 ALGORITHMS = pytest.mark.parametrize(
     "algo", [pytest.param(a, marks=() if a in QUICK else pytest.mark.slow) for a in CASES]
@@ -31,6 +31,7 @@ IDENTITY = {
     "SAC": {"learning_rate": 1e-3, "gamma": 0.5},
     "TD3": {"gamma": 0.5, "action_noise": {"kind": "normal", "std": 0.1}},
 }
+GOALS = {"algo": "SAC", "env": "tests.agents.goal_env:Reaching-v0", "policy": "MultiInputPolicy"}
 
 
 class Rates(Logger):
@@ -106,6 +107,18 @@ def test_weights_and_learning_rates_are_those_of_one_call_of_learn(algo):
             {"algo": "TD3", "env": "Pendulum-v1", "hyper": {"action_noise": {"kind": "norml", "std": 0.1}}},
             "hyper.action_noise.kind: unknown noise `norml`; did you mean `normal`?",
         ),
+        ({"policy": "MultiInputPolicy"}, "policy: the observations of 'CartPole-v1' have no names, which MultiInput"),
+        ({"hyper": {"replay_buffer_class": "HerReplayBuffer"}}, "unknown argument of PPO `replay_buffer_class`"),
+        ({"algo": "DQN", "hyper": {"optimize_memory_usage": True}}, "optimize_memory_usage: only false is offered"),
+        ({**GOALS, "hyper": {"replay_buffer_class": "HerBuffer"}}, "did you mean `HerReplayBuffer`?"),
+        ({**GOALS, "hyper": {**HER, "n_steps": 3}}, "hyper.n_steps: HerReplayBuffer has returns of one step; give 1"),
+        ({**GOALS, "encoder": {"kind": "mlp"}}, "encoder: ours see observations as one array"),
+        ({**GOALS, "hyper": {"replay_buffer_kwargs": {"n_goals": 4}}}, "argument of HerReplayBuffer `n_goals`"),
+        ({**GOALS, "hyper": {"replay_buffer_kwargs": {"n_sampled_goal": 0}}}, "0 is not a whole number of 1 or more"),
+        (
+            {**GOALS, "hyper": {"replay_buffer_kwargs": {"goal_selection_strategy": "futur"}}},
+            "unknown strategy `futur`; did you mean `future`?",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_at_plan_time(change, message):
@@ -127,6 +140,29 @@ def test_the_network_acts_as_the_policy_does_on_raw_observations():
     seen = learner.model.get_vec_normalize_env().normalize_obs(obs)
     expected, _ = learner.model.policy.predict(seen, deterministic=True)
     np.testing.assert_array_equal(learner.network(state, 0)(torch.as_tensor(obs)).detach().numpy(), expected)
+
+
+def test_goals_that_were_reached_are_replayed_and_their_episodes_end_at_a_checkpoint():
+    learner, state = started(config_of("TD3+HER", steps=300))
+    learner.advance(state)
+    buffer = learner.model.replay_buffer
+    learner.checkpointed(state)
+    assert (buffer._current_ep_start == buffer.pos).all()
+    assert (buffer.ep_length[buffer.pos - 1] > 0).all()  # the newest rows can be drawn too
+    rows = buffer.sample(400)
+    reached = (rows.next_observations["achieved_goal"] - rows.observations["desired_goal"]).abs().amax(-1) <= 0.1
+    assert torch.equal(rows.rewards[:, 0] == 0, reached)
+    assert reached.float().mean() > 2 * (buffer.rewards == 0).mean()
+
+
+def test_observations_by_name_come_to_the_exported_network_side_by_side():
+    learner, state = trained(config_of("TD3+HER", steps=300))
+    flat = np.random.default_rng(0).uniform(-1, 1, (20, 6))
+    names = ("achieved_goal", "desired_goal", "observation")
+    named = {name: flat[:, 2 * i : 2 * i + 2] for i, name in enumerate(names)}
+    seen = learner.model.get_vec_normalize_env().normalize_obs(named)
+    expected, _ = learner.model.policy.predict(seen, deterministic=True)
+    np.testing.assert_allclose(learner.network(state, 0)(torch.as_tensor(flat)).detach().numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("algo", ["PPO", "SAC"])

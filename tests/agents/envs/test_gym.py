@@ -85,7 +85,7 @@ def test_environments_run_by_id(env, wrappers, needs, obs):
 
 @pytest.mark.parametrize("actions", ["start", "multi", "bits", "box"])
 def test_every_space_of_actions_arrives_as_the_environment_has_it(actions, monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)  # no process: seconds
     limit = {"time-limit": {"steps": 5}}
     options = {"actions": actions}
     envs, state, _ = start(HERE + "Odd-v0", env_options=options, wrappers=[limit], env_workers=0)
@@ -129,7 +129,7 @@ def test_pictures_keep_their_pixels():
     ("wrappers", "sentence"),
     [
         (["frame-stak"], "did you mean `frame-stack`"),
-        (["zzz"], "known: time-limit, frame-stack, atari, clip-rewards, rescale-actions, image-only, flatten, norm"),
+        (["zzz"], "known: time-limit, frame-stack, atari, clip-rewards, rescale-actions, image-only, flatten, fra"),
         ([{"frame-stack": {"frame": 3}}], "did you mean `frames`"),
         ([{"frame-stack": {"frames": "3"}}], "`frames` should be a whole number, not '3'"),
         ([{"frame-stack": {"frames": True}}], "should be a whole number, not True"),
@@ -202,7 +202,7 @@ def test_a_lost_life_ends_an_episode_and_the_game_goes_on():
 
 @pytest.mark.parametrize("env", ["Masked-v0", "Told-v0"])
 def test_masks_reach_the_policy(env, monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     envs, state, _ = start(HERE + env, env_workers=0)
     assert envs.spec.masked
     state, rollout = envs.collect({}, state, 0)
@@ -260,7 +260,7 @@ def test_evaluation_is_a_function_of_seed_and_progress_and_ends():
 
 def test_an_episode_without_a_limit_is_cut_off_in_evaluation(monkeypatch):
     monkeypatch.setattr(adapter, "EVALUATED_STEPS", 7)
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     envs, state, _ = start(HERE + "Odd-v0", env_workers=0)
     assert envs.spec.max_steps is None
     assert envs.evaluate({}, state, 0, 3)[0].tolist() == [7 * 5.0] * 3  # action 0, counted from 5
@@ -353,7 +353,7 @@ def test_a_constructor_that_hangs_does_not_hang_the_plan(monkeypatch):
 )
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_environment_that_breaks_its_own_space_is_named(fault, sentence, workers, monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     seed = adapter.derive_seed(4, "env/1", 0)
     envs, state, _ = start(HERE + "Broken-v0", env_options={"fault": fault, "seeds": [seed]}, env_workers=workers)
     with pytest.raises(LaneError, match=sentence) as caught:
@@ -364,7 +364,7 @@ def test_an_environment_that_breaks_its_own_space_is_named(fault, sentence, work
 
 
 def test_an_environment_that_dies_once_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     options = {"fault": "die", "seeds": [adapter.derive_seed(4, "env/0", 0)], "once": str(tmp_path / "died")}
     envs, state, lanes = start(HERE + "Broken-v0", env_options=options)
     state, rollout = envs.collect({}, state, 0)
