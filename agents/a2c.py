@@ -95,6 +95,7 @@ class A2C(Agent):
     """Advantage actor-critic for every action space."""
 
     Config = A2CConfig
+    version = 2  # Gymnasium's environments are seeded with 31 bits
 
     def start(self, lanes: Lanes) -> State:
         """Networks, optimiser, environments."""

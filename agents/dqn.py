@@ -118,6 +118,7 @@ class DQN(Agent):
     """Deep Q-learning for discrete actions."""
 
     Config = DQNConfig
+    version = 2  # Gymnasium's environments are seeded with 31 bits
     rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:

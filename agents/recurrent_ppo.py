@@ -161,6 +161,7 @@ class RecurrentPPO(Agent):
     """Proximal policy optimisation with a memory, for every action space."""
 
     Config = RecurrentPPOConfig
+    version = 2  # Gymnasium's environments are seeded with 31 bits
 
     def start(self, lanes: Lanes) -> State:
         """Networks, Adam, environments."""

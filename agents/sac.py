@@ -58,6 +58,7 @@ class SAC(Agent):
     """Soft actor-critic for box actions with finite bounds."""
 
     Config = SACConfig
+    version = 2  # Gymnasium's environments are seeded with 31 bits
     rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:

@@ -45,7 +45,7 @@ from agents.sb3_network import EncoderExtractor, policy_network
 from agents.sb3_state import Streams, restart, state_of, take_state
 from harness.blocks import encoder_config
 from harness.learner import LaneError, Lanes, Learner, Metrics, State
-from harness.randomness import derive_seed
+from harness.randomness import derive_seed, foreign_seed
 from harness.spec import Score
 from harness.spec_errors import nearest
 from nets.transfer import load_encoders
@@ -153,6 +153,7 @@ class SB3(Learner):
     """One agent of stable-baselines3; K = 1."""
 
     Config = SB3Config
+    version = 2  # Gymnasium's environments are seeded with 31 bits
     unit = "env_steps"
     score = RETURN
     foreign = True
@@ -172,7 +173,7 @@ class SB3(Learner):
         config: SB3Config = lanes.config
         with self.streams.here():
             self.envs = _environments(config)
-            self.model = _agent(config, self.envs, lanes.execution.device, self.seed % 2**31)
+            self.model = _agent(config, self.envs, lanes.execution.device, foreign_seed(self.seed))
             given = lanes.encoders[0] if lanes.encoders else None
             if given is not None:
                 load_encoders(self.model.policy, given)
@@ -218,7 +219,7 @@ class SB3(Learner):
         if self.stepped and not self.lanes.config.exact:
             return
         with self.streams.here():
-            restart(self.model, derive_seed(self.seed, "sb3", int(state["progress"][0])) % 2**31)
+            restart(self.model, derive_seed(self.seed, "sb3", int(state["progress"][0])))
 
     def save(self, state: State) -> Any:
         """The agent as tensors, arrays and JSON values."""

@@ -77,6 +77,7 @@ class TD3(Agent):
     """Twin delayed DDPG for box actions with finite bounds."""
 
     Config = TD3Config
+    version = 2  # Gymnasium's environments are seeded with 31 bits
     rings = {"replay": "added"}
 
     def start(self, lanes: Lanes) -> State:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import data
-from harness.randomness import derive_seed, generator
+from harness.randomness import generator, torch_seed
 from nets.registry import build
 from nets.regularise import cross_entropy
 
@@ -56,7 +56,7 @@ def fit_classifier(
         The network of `nets.registry.build` in evaluation mode: images in [-1, 1] to logits [B, C].
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "fit/init"))
+        torch.manual_seed(torch_seed(seed, "fit/init"))
         model = build(net, tuple(x.shape[1:]), classes).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
     batch = min(BATCH, len(x))

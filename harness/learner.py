@@ -161,7 +161,7 @@ class Lanes:
 
     def init_seeds(self, purpose: str) -> list[int]:
         """One seed a lane for initialising networks (`Execution.stack`)."""
-        return [randomness.derive_seed(seed, purpose) for seed in self.seeds]
+        return [randomness.torch_seed(seed, purpose) for seed in self.seeds]
 
 
 class Learner:

@@ -19,9 +19,12 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["derive_seed", "generator", "noise"]
+__all__ = ["FOREIGN_SEEDS", "derive_seed", "foreign_seed", "generator", "noise", "torch_seed"]
 
 Kind = Literal["uniform", "normal"]
+# Others' code takes seeds below this: numpy.random.seed and scikit-learn's random_state take 32 bits, C code often 31;
+# stable-baselines3 adds the number of the environment, hence the room
+FOREIGN_SEEDS = 2**31 - 2**16
 
 
 @lru_cache(maxsize=4096)
@@ -69,6 +72,16 @@ def noise(
     return out
 
 
-def derive_seed(seed: int, purpose: str, progress: int = 0) -> int:
-    """A 63-bit seed for foreign generators (torch.manual_seed, Gymnasium's reset), from (seed, purpose, progress)."""
+def torch_seed(seed: int, purpose: str, progress: int = 0) -> int:
+    """A 63-bit seed for `torch.manual_seed`, which takes 64 bits, from (seed, purpose, progress)."""
     return int(generator(seed, purpose, progress).integers(0, 2**63 - 1))
+
+
+def derive_seed(seed: int, purpose: str, progress: int = 0) -> int:
+    """A seed below `FOREIGN_SEEDS` for others' code (Gymnasium's reset), from (seed, purpose, progress)."""
+    return torch_seed(seed, purpose, progress) % FOREIGN_SEEDS
+
+
+def foreign_seed(seed: int) -> int:
+    """A trial's own seed for others' code: itself where it is below `FOREIGN_SEEDS`."""
+    return seed % FOREIGN_SEEDS

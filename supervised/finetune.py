@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from harness import data
 from harness.learner import LaneError, Lanes, Learner, Media, Metrics, State
-from harness.randomness import derive_seed, generator
+from harness.randomness import generator, torch_seed
 from harness.spec import Score
 from nets import lora
 from nets.schedules import linear, warmup
@@ -112,7 +112,7 @@ class Finetune(Learner):
         pairs = data.pairs(config.data) if self.task == "texts" else {}
         self.texts = [text for text, _ in pairs.get("test", ())]
         self.controls = text_controls(pairs["train"][: len(self.rows["train"].y)], pairs["test"]) if pairs else {}
-        seed = derive_seed(self.seed, "finetune/init")
+        seed = torch_seed(self.seed, "finetune/init")
         pretrained = config.way not in RANDOM
         net = build(source, self.task, len(self.classes), config.side, pretrained, seed)
         self.net: Any = net.to(lanes.execution.device, lanes.execution.dtype)
@@ -286,7 +286,7 @@ class Finetune(Learner):
     def _seeded(self, progress: int) -> Iterator[None]:
         """Inside, dropout draws from (seed, progress)."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "finetune/dropout", progress))
+            torch.manual_seed(torch_seed(self.seed, "finetune/dropout", progress))
             yield
 
     def _mistakes(self, losses: Tensor, guess: Tensor, y: Tensor) -> Media:

@@ -18,7 +18,7 @@ from generative.extractors import FOLDER
 from generative.extractors.train import command, publish
 from harness import data
 from harness.data.moving import CLIPS
-from harness.randomness import derive_seed, generator
+from harness.randomness import generator, torch_seed
 from nets.registry import build
 
 __all__ = ["RECIPES", "train"]
@@ -85,7 +85,7 @@ def train(name: str, folder: Path = FOLDER, **changes: Any) -> dict[str, Any]:
     about, of_frames = data.card(recipe["data"]), name.endswith("_frame")
     what = CLIPS[about.name]
     began = time.process_time()
-    torch.manual_seed(derive_seed(0, f"extractors/{name}"))
+    torch.manual_seed(torch_seed(0, f"extractors/{name}"))
     outputs = len(what.contents) + (0 if of_frames else len(what.motions))
     net = build(recipe["net"], about.shape[1:] if of_frames else about.shape, outputs)
     fit(about.name, of_frames, net, recipe["updates"])

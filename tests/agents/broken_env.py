@@ -163,5 +163,14 @@ class Rude(Broken):
         return super().reset()
 
 
-for _name in ("Broken", "Masked", "Told", "Odd", "Rude"):
+class Narrow(Broken):
+    """Takes seeds of 31 bits, as environments do that are written in C; numpy.random.seed takes 32."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        if seed is not None and not 0 <= seed < 2**31:
+            raise OverflowError(f"the seed {seed} has more than 31 bits")
+        return super().reset(seed=seed, options=options)
+
+
+for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Narrow"):
     gymnasium.register(f"{_name}-v0", f"tests.agents.broken_env:{_name}")

@@ -242,6 +242,18 @@ def test_through_the_driver_nothing_of_stable_baselines3_reaches_the_terminal(tm
     assert [w for w in recwarn if "mini-batch" in str(w.message)] == []
 
 
+def test_environments_get_seeds_of_31_bits(monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+    env = "tests.agents.broken_env:Narrow-v0"
+    config = SB3Config(env=env, n_envs=2, steps=16, eval_episodes=2, hyper={"n_steps": 8, "batch_size": 8})
+    for seed in (2**63 - 1, 2**31 - 1):
+        learner, state = started(config, seed)
+        learner.advance(state)
+        learner.checkpointed(state)
+        assert learner.evaluate(state)["return"].shape == (1, 2)
+        learner.close()
+
+
 def test_evaluation_plays_episodes_of_the_network_with_frozen_moments():
     learner, state = trained(config_of("A2C"))
     network, progress = learner.network(state, 0), int(state["progress"][0])

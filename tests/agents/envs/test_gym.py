@@ -363,6 +363,17 @@ def test_an_environment_that_breaks_its_own_space_is_named(fault, sentence, work
     assert "Broken-v0' (training 1 of the trial with seed 4)" in caught.value.reason
 
 
+def test_environments_get_seeds_of_31_bits(monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    envs, state, _ = start(HERE + "Narrow-v0", seeds=(0, 2**63 - 1), n_envs=8, env_workers=0)  # it refuses longer ones
+    state, _ = envs.collect({}, state, 0)
+    envs.checkpointed(state, 16)
+    for sampled in (False, True):
+        assert envs.evaluate({}, state, 16, 8, sampled).isfinite().all()
+    assert envs.record({}, state, 0, 16) is None  # it draws nothing
+    envs.close()
+
+
 def test_an_environment_that_dies_once_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     options = {"fault": "die", "seeds": [adapter.derive_seed(4, "env/0", 0)], "once": str(tmp_path / "died")}
