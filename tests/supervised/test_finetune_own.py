@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from harness.experiment import load_experiment
+from harness.gang import Gang
 from harness.learner import Lanes
 from harness.spec_errors import SpecError
+from nets.lanes import Execution
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `pretrained`: make models")
 
@@ -82,6 +85,30 @@ def test_own_labelled_texts_are_learnt_and_their_classes_keep_their_names(models
 def test_few_rows_of_one_class_are_no_obstacle_for_the_controls():
     found = text_controls([("a b", "good"), ("a c", "good")], [("a", "good"), ("x", "bad")])
     assert found["majority_accuracy"] == found["tfidf_accuracy"] == 0.5
+
+
+class Half(Gang):
+    """One of two workers; its mean is its own half of theirs."""
+
+    def mean(self, tree):
+        return torch.utils._pytree.tree_map(lambda t: t / 2 if t.is_floating_point() else t, tree)
+
+
+@pytest.mark.parametrize("task", ["texts", "language"])
+def test_two_workers_find_the_gradient_of_the_batch_together(models, tmp_path, monkeypatch, task):
+    monkeypatch.setattr("supervised.finetune._train", lambda net: net.eval())  # no dropout: rows alone decide
+    (tmp_path / "a.txt").write_text("abcdefg xyz " * 200)
+    name, model = (labelled(tmp_path / "a.jsonl"), "bert") if task == "texts" else (str(tmp_path / "a.txt"), "llama")
+    config = FinetuneConfig(model=str(models / model), data=name, batch=6, length=8, clip=1e9)
+    found = []
+    for gang in (Gang(), Half(0, 2), Half(1, 2)):
+        learner = Finetune()
+        learner.advance(learner.start(Lanes((config,), (SEED,), Execution(dtype=torch.float64), gang=gang)))
+        found.append({n: p.grad for n, p in learner.net.named_parameters() if p.grad is not None})
+    whole, first, second = found
+    assert whole
+    for name, grad in whole.items():
+        assert (first[name] + second[name] - grad).norm() <= 1e-9 * grad.norm() + 1e-12
 
 
 def test_a_reader_learns_the_same_file(tmp_path):
