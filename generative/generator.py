@@ -60,10 +60,7 @@ class GeneratorConfig(LearnerConfig):
     @field_validator("data")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
-            kind = data.card(name).kind
-        except data.DataError as error:
-            raise ValueError(str(error)) from None
+        kind = data.card(name).kind
         if kind not in cls.kinds:
             raise ValueError(f"'{name}' holds {kind}; this learner makes {' and '.join(cls.kinds)}")
         return name

@@ -111,12 +111,11 @@ class TrainingConfig(TransferConfig):
     @field_validator("data")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
-            kind = data.card(name).kind
-        except data.DataError as error:
-            raise ValueError(str(error)) from None
-        if kind not in cls.kinds:
-            raise ValueError(f"'{name}' holds {kind}; this learner takes {', '.join(cls.kinds)}")
+        card = data.card(name)
+        if card.kind not in cls.kinds:
+            labelled = card.kind == "pairs" and card.classes
+            what = "texts with labels, for `finetune` and `reader`" if labelled else card.kind
+            raise ValueError(f"'{name}' holds {what}; this learner takes {', '.join(cls.kinds)}")
         return name
 
     @model_validator(mode="after")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness import data
 from harness.data import check_few
 from harness.spec import LearnerConfig
-from supervised.finetune_models import GET, Source, find
+from supervised.finetune_models import GET, Source, check_reads, find
 
 __all__ = ["FROZEN", "RANDOM", "FinetuneConfig", "PretrainedConfig"]
 
@@ -32,6 +33,7 @@ class PretrainedConfig(LearnerConfig):
 
     model: str = Field(
         "minilm",
+        validate_default=True,
         description="minilm, smollm2, efficientnet-lite0, a folder as Hugging Face lays it out, or a package that ships"
         " one",
     )
@@ -64,6 +66,12 @@ class PretrainedConfig(LearnerConfig):
     )
     held_rows: int = Field(0, ge=0, description="validation and test rows that are used of each; 0 uses all")
 
+    @field_validator("model")
+    @classmethod
+    def _is_here(cls, model: str) -> str:
+        find(model)  # an error of this field; what is made of it below has no field of its own
+        return model
+
     @property
     def budget(self) -> int:
         """Rows to train on."""
@@ -89,11 +97,35 @@ class PretrainedConfig(LearnerConfig):
         return source
 
 
+def labelled_hint(name: str) -> str:
+    """How to have a table or JSONL of one's own read as texts with labels, where that may be meant."""
+    if not name.endswith((".csv", ".jsonl")) or not Path(name).exists():
+        return ""
+    return f"; to read its texts and their labels, name the columns: {name}?text=COLUMN&label=COLUMN"
+
+
 class FinetuneConfig(PretrainedConfig):
     """A pretrained network on a new task."""
 
-    data: str = Field("drug-reviews", description="data set: texts with classes, text, or images")
+    data: str = Field(
+        "drug-reviews",
+        validate_default=True,
+        description="data set: texts with classes, text, or images; or your own: reviews.csv, reviews.jsonl (columns"
+        " `text` and `label`, or reviews.csv?text=COLUMN&label=COLUMN), a text, a folder of images",
+    )
     side: int = Field(96, ge=32, description="images: side in pixels to which they are enlarged")
+
+    @field_validator("data")
+    @classmethod
+    def _is_read(cls, name: str) -> str:
+        hint = labelled_hint(name)
+        try:
+            card = data.card(name)
+        except data.DataError as error:
+            raise ValueError(f"{error}{hint}") from None
+        if TASKS.get(card.kind) is None or (card.kind == "pairs" and card.classes < 2):
+            raise ValueError(f"'{name}' is neither text, nor texts with classes, nor images{hint}")
+        return name
 
     @property
     def task(self) -> str:
@@ -108,11 +140,10 @@ class FinetuneConfig(PretrainedConfig):
     @model_validator(mode="after")
     def _suits(self) -> FinetuneConfig:
         card = data.card(self.data)
-        if TASKS.get(card.kind) is None or (card.kind == "pairs" and card.classes < 2):
-            raise ValueError(f"data: '{self.data}' is neither text, nor texts with classes, nor images")
         if self.task != "language":
             check_few(card, self.train_rows)
         source = self.source()
+        check_reads(source, self.task)
         if (source.kind == "efficientnet") != (self.task == "images") and source.kind != "folder":
             raise ValueError(f"model: '{self.model}' does not read the {card.kind} of '{self.data}'")
         if self.task == "language" and self.way in FROZEN:

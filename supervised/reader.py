@@ -52,8 +52,8 @@ else:
 
 
 def sentences(text: str) -> list[str]:
-    """A text cut behind full stops, question and exclamation marks."""
-    return re.findall(r"[^.?!\s][^.?!]*[.?!]?", text)
+    """A text cut behind full stops, question and exclamation marks; one that has nothing else stays whole."""
+    return re.findall(r"[^.?!\s][^.?!]*[.?!]?", text) or [text]
 
 
 def laid_out(text: str, vocabulary: Vocabulary, shape: tuple[int, ...]) -> np.ndarray:
@@ -126,7 +126,10 @@ class ReaderConfig(TrainingConfig):
 
     kinds: ClassVar = ("pairs",)
 
-    data: str = Field("stories-1", description="data set: stories with questions and their answers, or your own JSONL")
+    data: str = Field(
+        "stories-1",
+        description="data set: stories with questions and their answers, or texts with labels; or a path of your own",
+    )
     net: Net = Field(
         default_factory=dict, validate_default=True, description="the network: an encoder's kind and its fields"
     )
@@ -175,7 +178,7 @@ class ReaderConfig(TrainingConfig):
         if unknown:
             raise ValueError(f"exchange: {unknown[0]!r} is in no training story of '{self.data}'; words are lower-case")
         long = next((a for a in self.stories.answers if len(a.split()) != 1), None)
-        if long is not None:
+        if long is not None and not self.card.classes:
             raise ValueError(f"data: '{self.data}' has answers of several words ({long[:40]!r}); use `seq2seq`")
         if self.out_features < 2:
             raise ValueError(f"data: '{self.data}' has one answer only; a reader needs two or more")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from harness import data
@@ -27,6 +27,7 @@ from harness.learner import Lanes, Media, Metrics, State
 from harness.spec import Score
 from supervised.finetune import SHOWN, Finetune
 from supervised.finetune_config import FROZEN, PretrainedConfig
+from supervised.finetune_models import check_reads
 from supervised.text_measures import found_at, tf_idf
 from supervised.vocabulary import words
 
@@ -38,7 +39,11 @@ CUT = 160  # characters of a passage that is shown
 class RetrieverConfig(PretrainedConfig):
     """A pretrained encoder that finds the passage for a question."""
 
-    data: str = Field("gnome-help", description="data set: pairs of a question and its passage; or a path, pairs.jsonl")
+    data: str = Field(
+        "gnome-help",
+        validate_default=True,
+        description="data set: pairs of a question and its passage; or a path, pairs.jsonl",
+    )
     head_lr: float = Field(1e-4, ge=0, description="peak learning rate of the layer behind the mean")
 
     @property
@@ -56,14 +61,21 @@ class RetrieverConfig(PretrainedConfig):
         """The data set."""
         return (self.data,)
 
+    @field_validator("data")
+    @classmethod
+    def _has_pairs(cls, name: str) -> str:
+        card = data.card(name)
+        if card.kind != "pairs" or card.classes:
+            raise ValueError(f"'{name}' has no pairs of a question and its passage")
+        return name
+
     @model_validator(mode="after")
     def _suits(self) -> RetrieverConfig:
-        card = data.card(self.data)
-        if card.kind != "pairs" or card.classes:
-            raise ValueError(f"data: '{self.data}' has no pairs of a question and its passage")
         if self.batch < 2:
             raise ValueError("batch: 1 pair has no wrong answers beside it; take 2 or more")
-        if self.source().kind == "efficientnet":
+        source = self.source()
+        check_reads(source, self.task)
+        if source.kind == "efficientnet":
             raise ValueError(f"model: '{self.model}' reads no texts")
         return self
 

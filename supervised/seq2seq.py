@@ -220,7 +220,7 @@ class Seq2Seq(Supervised):
 
     Config = Seq2SeqConfig
     score = Score("test_bleu", "max", worst=0.0, select="val_loss", select_direction="min")
-    version = 2
+    version = 3  # parts of a batch weigh by their tokens
     purpose = "seq2seq"
 
     @classmethod
@@ -263,8 +263,12 @@ class Seq2Seq(Supervised):
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Smoothed cross-entropy; the share of tokens that are right."""
         real = target != PAD
-        right = ((output.argmax(-1) == target) & real).sum() / real.sum()
-        return smoothed_nll(output, target, hp["label_smoothing"]), {"accuracy": right.to(output.dtype)}
+        right = ((output.argmax(-1) == target) & real).sum().to(output.dtype) / real.sum()
+        return smoothed_nll(output, target, hp["label_smoothing"]), {"accuracy": right}
+
+    def counted(self, target: Tensor) -> Tensor:
+        """Tokens that are no padding."""
+        return (target != PAD).sum(-1)
 
     def evaluate(self, state: State) -> Metrics:
         """Nats a token on held-out and training pairs, and measures of greedy and beam decoding; [K]."""

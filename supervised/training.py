@@ -62,8 +62,19 @@ def as_networks_see(card: Card, rows: np.ndarray) -> np.ndarray:
     return 2 * rows - 1 if card.kind in ("images", "video") else rows.copy()
 
 
-def mean_gradients(loss: Callable, parts: int, params: Any, buffers: Any, key: Tensor, *rows: Tensor) -> Any:
+def mean_gradients(
+    loss: Callable,
+    parts: int,
+    params: Any,
+    buffers: Any,
+    key: Tensor,
+    *rows: Tensor,
+    counts: Tensor | None = None,
+    whole: Tensor | None = None,
+) -> Any:
     """Gradients of the mean loss of a batch, part by part: memory is that of one part.
+
+    Without batch norm, whose moments are those of a part, and dropout they are the undivided batch's.
 
     Args:
         loss: (params, buffers, key, *rows) to (mean loss, (new buffers, metrics)).
@@ -72,17 +83,24 @@ def mean_gradients(loss: Callable, parts: int, params: Any, buffers: Any, key: T
         buffers: of one trial; every part sees those that the one before left.
         key: of the noise inside the network; each part has another.
         rows: tensors [B, ...].
+        counts: of how many things (tokens) each part's loss is the mean, [parts]; None: of equally many.
+        whole: how many the batch has, 0-dim, where these rows are not all of it; None: the sum of `counts`.
 
     Returns:
-        (gradients, buffers, metrics).
+        (gradients, buffers, metrics), the metrics weighed as the loss is.
     """
+    divisor = parts if counts is None else counts.sum() if whole is None else whole
     grads: dict[str, Tensor] = {}
     means: dict[str, Tensor] = {}
     for i, part in enumerate(zip(*(r.chunk(parts) for r in rows), strict=True)):
         g, (_, (buffers, metrics)) = gradients(loss)(params, buffers, key + i, *part)
+        if counts is not None:
+            g, metrics = ({name: v * counts[i].to(v.dtype) for name, v in tree.items()} for tree in (g, metrics))
         grads = {name: grads[name] + value if i else value for name, value in g.items()}
-        means = {name: means.get(name, 0) + value / parts for name, value in metrics.items()}
-    return ({name: g / parts for name, g in grads.items()} if parts > 1 else grads), buffers, means
+        means = {name: means.get(name, 0) + value / divisor for name, value in metrics.items()}
+    if parts > 1 or counts is not None:
+        grads = {name: g / divisor for name, g in grads.items()}
+    return grads, buffers, means
 
 
 @dataclass(frozen=True)
@@ -218,6 +236,10 @@ class Supervised(Learner):
         """Of one trial: the mean loss of outputs [B, out_features] and targets [B, ...], and metrics."""
         raise NotImplementedError
 
+    def counted(self, target: Tensor) -> Tensor | None:
+        """How many tokens of each row the mean loss is taken over, [..., B], of targets [..., B, ...]; None: alike."""
+        return None
+
     def inputs(self, x: Tensor) -> tuple[Tensor, ...]:
         """Of one trial: what the network is given for rows [B, *row]."""
         return (x,)
@@ -281,7 +303,9 @@ class Supervised(Learner):
         """`_update` of all lanes, each worker of the gang on its rows: as many parts as `accumulate` would make."""
         (hp, x, target, keys), gang = numbers, self.lanes.gang
         own = keys + gang.rank * self.lanes.config.accumulate
-        found = self._gradients_each(weights, hp, gang.part(x, 1), gang.part(target, 1), own)
+        counts = self.counted(target)
+        whole = () if counts is None else (counts.sum(-1),)
+        found = self._gradients_each(weights, hp, gang.part(x, 1), gang.part(target, 1), own, *whole)
         return self._step_each(weights, hp, alive, gang.mean(found))
 
     # Functions of one trial
@@ -301,8 +325,10 @@ class Supervised(Learner):
         hp, *rows = numbers
         return self._step(weights, hp, alive, self._gradients(weights, hp, *rows))
 
-    def _gradients(self, weights: Any, hp: Any, x: Tensor, target: Tensor, key: Tensor) -> Any:
-        """(gradients, buffers, metrics) of a batch."""
+    def _gradients(
+        self, weights: Any, hp: Any, x: Tensor, target: Tensor, key: Tensor, whole: Tensor | None = None
+    ) -> Any:
+        """(gradients, buffers, metrics) of a batch, or of a worker's part of one that has `whole` tokens."""
 
         def loss(params: Any, buffers: Any, key: Tensor, x: Tensor, target: Tensor) -> Any:
             output, buffers = self._forward(params, buffers, x, key)
@@ -310,7 +336,12 @@ class Supervised(Learner):
             return value + self.descent.penalty(params, hp), (buffers, {"loss": value, **metrics})
 
         parts = self.lanes.config.accumulate
-        return mean_gradients(loss, parts, weights["params"], weights["buffers"], key, x, target)
+        counts = self.counted(target) if parts > 1 or whole is not None else None
+        if counts is not None:
+            counts = torch.stack([part.sum() for part in counts.chunk(parts)])
+            counts = counts * self.lanes.gang.size  # the mean over workers divides once more
+        numbers = {"counts": counts, "whole": whole}
+        return mean_gradients(loss, parts, weights["params"], weights["buffers"], key, x, target, **numbers)
 
     def _step(self, weights: Any, hp: Any, alive: Tensor, found: Any) -> Any:
         """What `_update` returns, from what `_gradients` has found."""

@@ -32,8 +32,11 @@ COMPUTED = "computed: nothing to get"
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
-class DataError(Exception):
-    """A data set does not exist, or its files are missing or damaged; the text is the complete message."""
+class DataError(ValueError):
+    """A data set does not exist, or its files are missing or damaged; the text is the complete message.
+
+    A ValueError, so that one raised while a configuration is validated becomes an error of the field.
+    """
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
     houses.csv, .parquet    a table of numbers; the column `target` (or `label`, else the last) is to be predicted
     novel.txt, novels/      text, character by character; the files of a folder are its documents
     pairs.jsonl             lines of {"source": "...", "target": "..."}
+    reviews.jsonl, .csv     texts with labels: `harness.data.labelled`
 
 A path is looked up from the working folder, then in the folder that SEEDBED_DATA names. Splits follow from the sha256
 of each row, so that the order of files and lines does not matter. Whatever is wrong is one error, before training,
@@ -25,6 +26,7 @@ import numpy as np
 
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows, cut, hashed_order, places, split_sizes
 from harness.data.files import FOLDER, own_folders
+from harness.data.labelled import divided, is_labelled, labelled
 from harness.data.tables import standardised
 
 __all__ = ["is_path", "opened"]
@@ -37,7 +39,7 @@ MOST_CLASSES = 20  # more different whole numbers than these are numbers to pred
 
 def is_path(name: str) -> bool:
     """Whether a name of a data set means a file or a folder."""
-    return "/" in name or Path(name).suffix in (".csv", ".parquet", ".txt", ".jsonl")
+    return "/" in name or Path(name.partition("?")[0]).suffix in (".csv", ".parquet", ".txt", ".jsonl")
 
 
 @cache
@@ -47,11 +49,14 @@ def opened(name: str) -> DataSet:
     Raises:
         DataError: there is no such file or folder, or something is wrong in it.
     """
-    path = next((path for path in (Path(name), *own_folders(name)) if path.exists()), None)
+    place, columns = (name, {}) if Path(name).exists() else divided(name)
+    path = next((path for path in (Path(place), *own_folders(place)) if path.exists()), None)
     if path is None:
-        raise DataError(f"data: there is no file or folder {name!r}, neither here nor where {FOLDER} points")
+        raise DataError(f"there is no file or folder {place!r}, neither here nor where {FOLDER} points")
     if path.is_dir():
         return text(name, sorted(path.glob("*.txt"))) if any(path.glob("*.txt")) else images(name, path)
+    if path.suffix in (".csv", ".jsonl") and (columns or is_labelled(path)):
+        return labelled(name, path, columns)
     kinds = {".csv": table, ".parquet": table, ".jsonl": pairs}
     if path.suffix == ".txt":
         return text(name, [path])
@@ -270,5 +275,7 @@ def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
         raise DataError(f"{path}, line {number}: not JSON: {error.msg}") from None
     source, target = (entry.get(key) if isinstance(entry, dict) else None for key in ("source", "target"))
     if not (isinstance(source, str) and isinstance(target, str) and source and target):
-        raise DataError(f'{path}, line {number}: {{"source": "...", "target": "..."}} is needed, both not empty')
+        form = '{"source": "...", "target": "..."} is needed, both not empty; or, in all lines,'
+        form += ' {"text": "...", "label": "..."}'
+        raise DataError(f"{path}, line {number}: {form}")
     return source, target

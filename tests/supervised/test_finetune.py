@@ -305,7 +305,9 @@ def test_nothing_is_printed_and_nothing_is_fetched(started, capfd, monkeypatch):
     ("fields", "message"),
     [
         ({"model": "no-such-model"}, "make models"),
-        ({"data": "gnome-en-fr"}, "data: 'gnome-en-fr' is neither"),
+        ({"model": "x" * 5000}, "cannot be read: File name too long"),
+        ({"data": "cmudict"}, "'cmudict' is neither"),
+        ({"data": "no-such.jsonl"}, "there is no file or folder 'no-such.jsonl'"),
         ({"data": "kjv", "way": "head"}, "would train nothing"),
         ({"weights": "0" * 64}, "has sha256"),
     ],
