@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from harness import data
+from harness.data import spread
 from harness.learner import Metrics, State
 from harness.spec import PerLaneFloat, Score
 from supervised import measures
 from supervised.config import SupervisedConfig
-from supervised.training import Supervised
+from supervised.training import TRAIN_SHOWN, Supervised
 
 __all__ = ["LOSSES", "Regressor", "RegressorConfig"]
 
@@ -71,7 +73,7 @@ class Regressor(Supervised):
 
     Config = RegressorConfig
     score = Score("test_rmse", "min", worst=1e6, select="val_rmse", select_direction="min")
-    version = 1
+    version = 2  # measured in float64
     purpose = "regressor"
 
     def prepare(self, config: RegressorConfig) -> None:
@@ -84,12 +86,13 @@ class Regressor(Supervised):
             split: (rows.x[:, known:] if series else rows.y).reshape(len(rows), -1).astype(np.float64)
             for split, rows in splits.items()
         }
-        mean, std = y["train"].mean(0), y["train"].std(0)
-        std = np.where(std > 0, std, 1)
-        tensor = self.lanes.execution.tensor
-        self.mean, self.std = tensor(mean), tensor(std)
-        self.history = tensor(splits["train"].x.copy()) if series else None
-        self.keep_rows(x, {split: (target - mean) / std for split, target in y.items()})
+        mean, std = y["train"].mean(0), spread(y["train"])
+        centred = {split: target - mean for split, target in y.items()}  # in float64: float32 would cut them before
+        self.mean, self.std = self._exactly(mean), self._exactly(std)
+        self.centred = {split: self._exactly(target) for split, target in centred.items()}
+        self.centred["train"] = self.centred["train"][:TRAIN_SHOWN]
+        self.history = self._exactly(splits["train"].x.astype(np.float64)) if series else None
+        self.keep_rows(x, {split: target / std for split, target in centred.items()})
 
     def loss(self, output: Tensor, target: Tensor, hp: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Of standardised predictions and targets [B, T]."""
@@ -99,8 +102,7 @@ class Regressor(Supervised):
         """Errors in the data's own unit, [K]; `gap` is by how much that of test rows is above that of training rows."""
         scores: dict[str, Tensor] = {}
         for split, name in (("validation", "val"), ("test", "test"), ("train", "train")):
-            x, y = self.held[split]
-            prediction, target = self.predicted(state, x), y * self.std + self.mean
+            prediction, target = self._centred(state, self.held[split][0]), self.centred[split]
             scores[f"{name}_rmse"] = (prediction - target).square().mean((-2, -1)).sqrt()
             scores[f"{name}_mae"] = (prediction - target).abs().mean((-2, -1))
             scores[f"{name}_r2"] = measures.r2(prediction, target)
@@ -109,5 +111,13 @@ class Regressor(Supervised):
         return scores | {"gap": scores["test_rmse"] - scores["train_rmse"]}
 
     def predicted(self, state: State, x: Tensor) -> Tensor:
-        """Predictions in the data's own unit, [K, N, T]."""
-        return self.outputs(state, x) * self.std + self.mean
+        """Predictions in the data's own unit, float64 [K, N, T]."""
+        return self._centred(state, x) + self.mean
+
+    def _centred(self, state: State, x: Tensor) -> Tensor:
+        """Predictions less the mean of the training targets, float64: errors are the same, and nothing is rounded."""
+        return self.outputs(state, x).double() * self.std
+
+    def _exactly(self, array: np.ndarray) -> Tensor:
+        """A float64 array on the device, as exact as it is."""
+        return self.lanes.execution.move(torch.as_tensor(array))

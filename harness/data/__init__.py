@@ -4,6 +4,7 @@ from harness.data.cards import Card, DataError, Kind, Rows
 from harness.data.few import check_few, draw_few, few
 from harness.data.plane import centres, points, std
 from harness.data.sets import about, card, draw, draw_rows, lacking, load, names, pairs, spelled, tokens
+from harness.data.tables import spread
 
 __all__ = [
     "Card",
@@ -24,6 +25,7 @@ __all__ = [
     "pairs",
     "points",
     "spelled",
+    "spread",
     "std",
     "tokens",
 ]

@@ -75,8 +75,8 @@ class Rows:
 
     Attributes:
         x: float32 [N, *shape] (images and clips in [0, 1]), or int64 [N, length] for tokens.
-        y: int64 [N], labels (for points the mode each came from, for tokens the document); float32 [N], targets, where
-            the card has no classes.
+        y: int64 [N], labels (for points the mode each came from, for tokens the document); numbers to predict [N] where
+            the card has no classes, float64 where float32 would not hold all their digits.
     """
 
     x: np.ndarray

@@ -12,7 +12,6 @@ neither the order of the lines nor the kind of file moves a row, and equal texts
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -24,12 +23,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from harness.data.cards import Card, DataError, DataSet, hashed_order, places, split_sizes
+from harness.data.cards import DataError, DataSet, hashed_order, places, split_sizes
+from harness.data.own_rules import decoded, enough, own_card
 
 __all__ = ["divided", "is_labelled", "labelled"]
 
 COLUMNS = {"text": ("text",), "label": ("label", "target")}  # what each is called unless the path says otherwise
-FEWEST = 5  # rows: each split needs one
 MOST_CLASSES = 1000  # more different labels than these are free text, or numbers
 Row = tuple[int, str, str]  # line, text, class
 
@@ -41,7 +40,7 @@ def divided(name: str) -> tuple[str, dict[str, str]]:
         DataError: what stands behind the question mark does not name columns.
     """
     path, mark, query = name.partition("?")
-    if not mark or Path(path).suffix not in (".csv", ".jsonl"):
+    if not mark or Path(path).suffix.lower() not in (".csv", ".jsonl"):
         return name, {}
     named = {key: unquote(value) for key, _, value in (part.partition("=") for part in query.split("&"))}
     if not named or set(named) - set(COLUMNS) or not all(named.values()):
@@ -53,7 +52,7 @@ def is_labelled(path: Path) -> bool:
     """Whether a CSV or JSONL file holds texts with labels, by its heading or its first line."""
     with path.open("rb") as file:
         start = file.read(1 << 16).decode("utf-8-sig", errors="replace").lstrip()
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         try:
             first = json.loads(start.partition("\n")[0])
         except (ValueError, RecursionError):
@@ -78,25 +77,15 @@ def labelled(name: str, path: Path, named: dict[str, str]) -> DataSet:
     Raises:
         DataError: names the file, the line and the mend.
     """
-    rows = _of_csv(path, named) if path.suffix == ".csv" else _of_jsonl(path, named)
-    if len(rows) < FEWEST:
-        raise DataError(f"{path}: {len(rows)} texts; at least {FEWEST} are needed, so that each split has one")
+    rows = _of_csv(path, named) if path.suffix.lower() == ".csv" else _of_jsonl(path, named)
+    enough(path, len(rows), "texts")
     pairs = sorted((text, label) for _, text, label in rows)  # equal texts in one order, whatever that of the lines
     ordered = [pairs[i] for i in hashed_order([text.encode() for text, _ in pairs])]
     sizes = split_sizes(len(ordered))
     splits = {split: ordered[place] for split, place in places(sizes).items()}
     classes = _classes(path, [label for _, label in ordered], [label for _, label in splits["train"]])
-    card = Card(
-        name=name,
-        kind="pairs",
-        source="the user's own",
-        licence="the user's own",
-        sha256=hashlib.sha256("\0".join(part for pair in ordered for part in pair).encode()).hexdigest(),
-        shape=(),
-        classes=classes,
-        rows=sizes,
-        get="the user's own",
-    )
+    content = [part.encode() for pair in ordered for part in pair]
+    card = own_card(name, "pairs", content, (), classes, sizes)
     return DataSet(card, texts=lambda: splits)
 
 
@@ -120,19 +109,10 @@ def _classes(path: Path, labels: Sequence[str], trained: Sequence[str]) -> int:
 # Files
 
 
-def _decoded(path: Path) -> str:
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = len(re.findall(rb"\r\n|\r|\n", raw[: error.start])) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; save it in that encoding") from None
-
-
 def _of_csv(path: Path, named: dict[str, str]) -> list[Row]:
     """Rows of a table; a row's line is the one on which it begins."""
     csv.field_size_limit(sys.maxsize)  # texts may be longer than the 128 KiB that the module allows
-    reader = csv.reader(io.StringIO(_decoded(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(decoded(path), newline=""), strict=True)
     rows, line, columns, heading = [], 1, (0, 0), None
     while True:
         try:
@@ -170,7 +150,7 @@ def _place(path: Path, heading: Sequence[str], named: dict[str, str], what: str)
 
 def _of_jsonl(path: Path, named: dict[str, str]) -> list[Row]:
     rows = []
-    lines = re.split(r"\r\n|\r|\n", _decoded(path))  # splitlines would also split at separators inside texts
+    lines = re.split(r"\r\n|\r|\n", decoded(path))  # splitlines would also split at separators inside texts
     for number, line in enumerate(lines, 1):
         if line.strip():
             entry = _entry(path, number, line)

@@ -15,16 +15,20 @@ import numpy as np
 from harness.data.cards import Card, DataSet, Rows, cut, hashed_order, split_sizes
 from harness.data.files import packaged, unpacked
 
-__all__ = ["SETS", "standardised"]
+__all__ = ["SETS", "spread", "standardised"]
 
 
 def standardised(splits: dict[str, Rows]) -> dict[str, Rows]:
     """Every column (the last axis) with mean 0 and variance 1 over the training rows; a constant one is 0 there."""
     train = splits["train"].x
-    axes = tuple(range(train.ndim - 1))
-    mean, std = train.mean(axes), train.std(axes)
-    scale = np.where(std > 0, std, 1)
+    mean, scale = train.mean(tuple(range(train.ndim - 1))), spread(train)
     return {split: Rows(((rows.x - mean) / scale).astype(np.float32), rows.y) for split, rows in splits.items()}
+
+
+def spread(train: np.ndarray) -> np.ndarray:
+    """The standard deviation of every column (the last axis), 1 of a constant one: its rounded mean leaves a rest."""
+    axes = tuple(range(train.ndim - 1))
+    return np.where(train.max(axes) > train.min(axes), train.std(axes), 1)
 
 
 def read_classes(card: Card, paths: Callable[[], list[Path]]) -> dict[str, Rows]:

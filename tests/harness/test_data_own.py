@@ -126,16 +126,18 @@ def test_pairs_of_lines(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([*LINES, "1,2"], r"houses\.csv, line 22: 2 values, the heading has 3 columns"),
-        ([*LINES, "1,old,a"], r"houses\.csv, line 22, column 'age': 'old' is not a number"),
-        ([*LINES, "1,nan,a"], r"houses\.csv, line 22, column 'age': 'nan'; fill in or remove"),
-        ([*LINES, "1,2,"], r"houses\.csv, line 22, column 'target': no target; fill it in"),
-        ([*LINES, "1,2,NaN"], r"houses\.csv, line 22, column 'target': no target; fill it in"),
-        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,?"], r"houses\.csv, line 11, column 'target': '\?' among numbers"),
-        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,inf"], r"houses\.csv, line 11, column 'target': 'inf'; fill in"),
+        ([*LINES, "1,2"], r"houses\.csv, line 22: 2 values, other lines have 3; give every line as many"),
+        ([*LINES, "1,old,a"], r"houses\.csv, line 22, column 'age': 'old' is not a number; write numbers"),
+        ([*LINES, "1,nan,a"], r"houses\.csv, line 22, column 'age': 'nan' is a missing value; fill in"),
+        ([*LINES, "1,2,"], r"houses\.csv, line 22, column 'target': an empty cell is a missing target; fill in"),
+        ([*LINES, "1,2,NaN"], r"houses\.csv, line 22, column 'target': 'NaN' is a missing target; fill in"),
+        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,x"], r"houses\.csv, line 11, column 'target': 'x' is among numbers"),
+        ([*(f"1,2,{i}.5" for i in range(9)), "1,2,inf"], r"houses\.csv, line 11, column 'target': 'inf' is beyond 3"),
         (LINES[:1], r"houses\.csv: 1 rows; at least 5 are needed"),
         ([f"{i},1,a" for i in range(9)], r"houses\.csv, column 'target': all targets are 'a'; two classes"),
-        ([*LINES, "30,1,c"], r"houses\.csv: class 'c' has no row in the training split; give it more"),
+        ([f"{i},1,0.5" for i in range(9)], r"houses\.csv, column 'target': all targets are '0\.5'; two classes"),
+        ([*LINES, "45,1,c"], r"houses\.csv: class 'c' has no row in the training split; give it more"),
+        ([f"{i},1,name {i}" for i in range(9)], r"houses\.csv, column 'target': 9 different words in 9 rows are too"),
     ],
 )
 def test_a_broken_table_names_its_line(tmp_path, lines, message):
@@ -154,7 +156,7 @@ def test_a_truncated_parquet_is_named(tmp_path):
 def test_a_missing_value_of_parquet_is_named(tmp_path):
     frame = pandas.DataFrame({"a": [1.0, math.nan, 3, 4, 5, 6], "target": [0, 1, 0, 1, 0, 1]})
     frame.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(data.DataError, match=r"a\.parquet, row 2, column 'a': 'nan'; fill in"):
+    with pytest.raises(data.DataError, match=r"a\.parquet, row 2, column 'a': an empty cell is a missing value"):
         data.card(str(tmp_path / "a.parquet"))
 
 
@@ -188,10 +190,10 @@ def test_other_broken_files_are_named(tmp_path):
     says("a.txt", b"fine\nnot \xff fine", r"a\.txt, line 2: not UTF-8")
     says("b.txt", b"", r"b\.txt: empty")
     says("c.txt", b"short", r"c\.txt: too short")
-    says("a.jsonl", b'{"source": "a", "target": "b"}\n{"source"', r"a\.jsonl, line 2: not JSON")
+    says("a.jsonl", b'{"source": "a", "target": "b"}\n{"source"', r"a\.jsonl, line 2: not JSON that can be read")
     says("b.jsonl", b'{"source": "a", "target": ""}\n', r"b\.jsonl, line 1: .* is needed, both not empty")
     says("c.jsonl", b"[1]\n", r"c\.jsonl, line 1: .* is needed")
-    says("a.csv", b"alone\n1\n", r"a\.csv, line 1: a heading of at least two columns")
+    says("a.csv", b"alone\n1\n", r"a\.csv: at least two columns, separated by commas, are needed")
     says("b.csv", b"a,b\n1,\xff\n", r"b\.csv, line 2: not UTF-8")
     says("a.xls", b"", r"a\.xls: not a kind of file that is read")
     with pytest.raises(data.DataError, match="there is no file or folder 'no/such'"):

@@ -36,6 +36,23 @@ def test_a_table_is_predicted_about_as_well_as_by_least_squares():
     assert float(mae.detach()) == pytest.approx(scores["test_mae"], rel=1e-5)
 
 
+def test_an_offset_of_the_targets_changes_nothing(monkeypatch):
+    """Unix times: float32 has steps of 128 there, and errors that are measured after adding the offset are lost."""
+    splits = data.load("diabetes")
+    found = []
+    for offset in (0.0, 1.7e9):
+        moved = {split: data.Rows(rows.x, rows.y.astype(np.float64) / 100 + offset) for split, rows in splits.items()}
+        monkeypatch.setattr(data, "load", lambda name, moved=moved: moved)
+        monkeypatch.setattr(data, "few", lambda name, count, moved=moved: moved["train"])
+        learner, state, scores = _trained(net={"kind": "mlp", "hidden_features": 16, "depth": 1}, updates=40)
+        prediction = learner.predicted(state, learner.held["test"][0])[0, :, 0].numpy()
+        error = prediction - moved["test"].y
+        assert scores["test_rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-6)
+        found.append(scores)
+    assert 0.1 < found[0]["test_rmse"] < 1
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_series_are_forecast_better_than_the_naive_forecast():
     net = {"kind": "gru", "hidden_features": 16}
     options = {"data": "italy-power", "horizon": 4, "net": net, "updates": 80, "batch": 32, "lr": 1e-2}
