@@ -111,7 +111,14 @@ def _classes(path: Path, labels: Sequence[str], trained: Sequence[str]) -> int:
 
 def _of_csv(path: Path, named: dict[str, str]) -> list[Row]:
     """Rows of a table; a row's line is the one on which it begins."""
-    csv.field_size_limit(sys.maxsize)  # texts may be longer than the 128 KiB that the module allows
+    limit = csv.field_size_limit(sys.maxsize)  # texts may be longer than the 128 KiB that the module allows
+    try:
+        return _rows_of_csv(path, named)
+    finally:
+        csv.field_size_limit(limit)  # one for the whole process: tables keep it
+
+
+def _rows_of_csv(path: Path, named: dict[str, str]) -> list[Row]:
     reader = csv.reader(io.StringIO(decoded(path), newline=""), strict=True)
     rows, line, columns, heading = [], 1, (0, 0), None
     while True:
