@@ -2,7 +2,8 @@
 
 It is driven through `_setup_learn`, `collect_rollouts` and `train` exactly as its own `learn` does: where no
 checkpoint falls in between, the weights are those of `learn(steps)` with the trial's seed, bit for bit. Its `learn` in
-chunks would not do: every call begins the schedules anew.
+chunks would not do: every call begins the schedules anew. One difference: a schedule stays at its end (0) where the
+last rollout goes beyond `steps`; rl-baselines3-zoo's turn negative there.
 
 What a checkpoint does: the environments, whose state cannot be saved, and the global random generators start anew from
 (seed, progress), in uninterrupted and in interrupted runs alike, so that both see the same numbers. On the CPU a
@@ -139,6 +140,7 @@ class SB3(Learner):
     """One agent of stable-baselines3; K = 1."""
 
     Config = SB3Config
+    version = 2  # schedules stay at 0 beyond `steps`
     unit = "env_steps"
     score = RETURN
     foreign = True
