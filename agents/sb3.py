@@ -102,6 +102,9 @@ class SB3Config(EnvConfig):
             raise ValueError(f"env: '{self.env}' has {kind} actions; {self.algo} takes {', '.join(known)}")
         if self.algorithm.masks and not self.env_spec.masked:
             raise ValueError(f"env: '{self.env}' gives no action masks, which {self.algo} needs; take PPO")
+        if self.env_spec.mask_observed and not self.algorithm.masks:
+            what = f"'{self.env}' says in its observations which actions are allowed, and {self.algo} takes no masks"
+            raise ValueError(f"env: {what}; take MaskablePPO, or our ppo, a2c or dqn")
         if self.env_workers:
             raise ValueError("env_workers: stable-baselines3's environments are stepped in the worker itself; give 0")
         if self.encoder_from and self.encoder is None:

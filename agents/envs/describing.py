@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from agents.envs.making import is_trusted, make_bare, make_gym
+from agents.envs.masks import says
 from agents.envs.wrappers import check_wrappers
 
 __all__ = ["check", "describe", "description_of"]
@@ -27,7 +28,7 @@ def description_of(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]
 
     Returns:
         {"obs_shape", "obs_dtype", "low", "high" (number or flat list), "action": {"kind", "counts", "low", "high"},
-        "action_dtype", "masked", "max_steps"}.
+        "action_dtype", "masked", "mask_observed", "max_steps"}.
 
     Raises:
         ValueError: there is no such environment, a package is missing, or it breaks Gymnasium's rules.
@@ -82,7 +83,7 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
     assert isinstance(seen, spaces.Box)
     action = _action(env.action_space)
     choices = action["kind"] in ("discrete", "multi-discrete")
-    masked = choices and (env.has_wrapper_attr("action_masks") or "action_mask" in info)
+    masked = choices and says(env, info)
     limit = env.spec.max_episode_steps if env.spec else None
     env.close()
     return {
@@ -93,6 +94,7 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
         "action": action,
         "action_dtype": str(env.action_space.dtype),
         "masked": bool(masked),
+        "mask_observed": env.has_wrapper_attr("mask_observed"),
         "max_steps": limit,
     }
 
