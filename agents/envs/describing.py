@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from agents.envs.making import is_trusted, make_bare, make_gym
-from agents.envs.masks import says
+from agents.envs.masks import drawing_allowed, says
 from agents.envs.wrappers import check_wrappers
 
 __all__ = ["check", "describe", "description_of"]
@@ -64,7 +64,8 @@ def check(env_id: str, options: dict[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            check_env(env.unwrapped, skip_render_check=True)
+            with drawing_allowed(env.unwrapped):
+                check_env(env.unwrapped, skip_render_check=True)
     except Exception as error:  # assertions, and whatever the environment raises
         text = " ".join(str(error).split())
         raise ValueError(f"environment '{env_id}' breaks Gymnasium's rules (check_env): {text}") from error

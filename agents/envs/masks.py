@@ -7,13 +7,16 @@ Gymnasium only: worker processes import this.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["MASK", "MaskApart", "allowed", "mask_apart", "says"]
+__all__ = ["MASK", "MaskApart", "allowed", "drawing_allowed", "mask_apart", "says"]
 
 MASK = "action_mask"
 
@@ -83,3 +86,55 @@ def allowed(env: gymnasium.Env, info: dict[str, Any], count: int) -> np.ndarray 
     if len(mask) != count or not mask.any():
         return f"gave a mask that allows {mask.sum()} of {mask.size} actions, of {count}"
     return mask
+
+
+@contextmanager
+def drawing_allowed(env: gymnasium.Env) -> Iterator[None]:
+    """Within it, `env.action_space.sample()` draws what the newest mask allows, where there is one.
+
+    Gymnasium's checker plays random actions, and many games raise at a forbidden one.
+
+    Args:
+        env: a bare environment.
+    """
+    space, draw = env.action_space, env.action_space.sample
+    newest: tuple[Any, Any] = ({}, {})
+
+    def remembered(method: Any) -> Any:
+        @wraps(method)  # the checker looks at its signature
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal newest
+            result = method(*args, **options)
+            if isinstance(result, tuple) and len(result) > 1:
+                newest = (result[0], result[-1])
+            return result
+
+        return call
+
+    def drawn(*args: Any, **options: Any) -> Any:
+        mask = _newest_mask(env, *newest)
+        return draw(*args, **options) if mask is None else draw(mask=mask)
+
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        changed: Any = env
+        changed.reset, changed.step = remembered(env.reset), remembered(env.step)
+        space.sample = drawn  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        vars(space).pop("sample", None)  # a space may be shared by all environments of a class
+
+
+def _newest_mask(env: gymnasium.Env, obs: Any, info: Any) -> Any:
+    """The mask as `env.action_space.sample` takes it; None where nothing is said or it makes no sense."""
+    space: Any = env.action_space
+    among = obs if isinstance(obs, dict) and MASK in obs else info if isinstance(info, dict) else {}
+    count = int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec.sum())
+    found = allowed(env, among, count)
+    if isinstance(found, str):
+        return None
+    mask = found.astype(np.int8)
+    if isinstance(space, spaces.Discrete):
+        return mask
+    parts = np.split(mask, np.cumsum(space.nvec.reshape(-1))[:-1])
+    return tuple(parts) if space.nvec.ndim == 1 and all(part.any() for part in parts) else None

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["Observed", "Said"]
+__all__ = ["Late", "Observed", "Pairs", "Said"]
 
 ACTIONS, STEPS = 3, 6
 
@@ -108,6 +108,21 @@ class Observed(Said):
         return {}
 
 
+class Pairs(Said):
+    """Two choices, of 2 and of 3 actions; only the last action of each is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = spaces.MultiDiscrete([2, 3])
+
+    def step(self, action: Any) -> Any:
+        assert list(action) == [1, 2], f"{action} is forbidden"
+        return super().step(1)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": np.array([0, 1, 0, 0, 1], np.int8)}
+
+
 class Late(gymnasium.ObservationWrapper):
     """A user's own wrapper that takes the whole of what `Observed` shows."""
 
@@ -120,5 +135,5 @@ class Late(gymnasium.ObservationWrapper):
         return {**observation, "observation": observation["observation"] * np.float32(0.5)}
 
 
-for _name in ("Said", "Observed"):
+for _name in ("Said", "Observed", "Pairs"):
     gymnasium.register(f"{_name}-v0", f"tests.agents.masked_env:{_name}")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from agents.envs.describing import check
 from agents.envs.making import make_gym
 from agents.ppo import PPOConfig
 from agents.sb3 import SB3, SB3Config
@@ -112,6 +113,13 @@ def test_the_rest_of_the_observations_stays(wrappers, more, expected):
 def test_a_part_of_that_name_that_is_no_mask_is_named():
     with pytest.raises(ValidationError, match=r"`action_mask`, Box.*that is no mask of its 3 actions; give one number"):
         PPOConfig(env=HERE + "Observed-v0", env_options={"width": 5}, env_workers=0)
+
+
+@pytest.mark.parametrize("env", ["Said-v0", "Observed-v0", "Pairs-v0"])
+def test_the_check_before_a_start_plays_what_is_allowed(env):
+    for _ in range(5):
+        check(HERE + env, {})
+    assert make_gym(HERE + env, {}, []).action_space.sample.__name__ == "sample"
 
 
 @pytest.mark.parametrize("env", ["Said-v0", "Observed-v0"])
