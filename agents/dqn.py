@@ -207,7 +207,7 @@ class DQN(Agent):
         names = ("initial_eps", "final_eps", "fraction")
         first, last, share = (self.lanes.per_lane(f"exploration_{name}")[:, None] for name in names)
         used = self.lanes.execution.tensor(steps / config.steps)
-        epsilon = linear(first, (used / share).clamp(max=1.0), last)
+        epsilon = linear(first, used / share, last)
         warm = self.lanes.execution.tensor(steps < config.learning_starts)
         return torch.where(warm, 1.0, epsilon).mean(1)
 

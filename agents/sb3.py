@@ -2,7 +2,8 @@
 
 It is driven through `_setup_learn`, `collect_rollouts` and `train` exactly as its own `learn` does: where no
 checkpoint falls in between, the weights are those of `learn(steps)` with the trial's seed, bit for bit. Its `learn` in
-chunks would not do: every call begins the schedules anew.
+chunks would not do: every call begins the schedules anew. One difference: a schedule stays at its end (0) where the
+last rollout goes beyond `steps`; rl-baselines3-zoo's turn negative there.
 
 What a checkpoint does: the environments, whose state cannot be saved, and the global random generators start anew from
 (seed, progress), in uninterrupted and in interrupted runs alike, so that both see the same numbers. On the CPU a
@@ -101,6 +102,9 @@ class SB3Config(EnvConfig):
             raise ValueError(f"env: '{self.env}' has {kind} actions; {self.algo} takes {', '.join(known)}")
         if self.algorithm.masks and not self.env_spec.masked:
             raise ValueError(f"env: '{self.env}' gives no action masks, which {self.algo} needs; take PPO")
+        if self.env_spec.mask_observed and not self.algorithm.masks:
+            what = f"'{self.env}' says in its observations which actions are allowed, and {self.algo} takes no masks"
+            raise ValueError(f"env: {what}; take MaskablePPO, or our ppo, a2c or dqn")
         if self.env_workers:
             raise ValueError("env_workers: stable-baselines3's environments are stepped in the worker itself; give 0")
         if self.encoder_from and self.encoder is None:
@@ -153,7 +157,7 @@ class SB3(Learner):
     """One agent of stable-baselines3; K = 1."""
 
     Config = SB3Config
-    version = 2  # Gymnasium's environments are seeded with 31 bits
+    version = 2  # Gymnasium's environments are seeded with 31 bits, schedules stay at 0 beyond `steps`
     unit = "env_steps"
     score = RETURN
     foreign = True

@@ -95,14 +95,18 @@ ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 
 
 class Linear:
-    """A schedule that falls linearly to 0: what is left of training, 1 to 0, times where it starts."""
+    """A schedule that falls linearly to 0: what is left of training, 1 to 0, times where it starts.
+
+    It stays at 0 behind the end: the last rollout may go beyond it, and stable-baselines3 then calls what is left a
+    negative number.
+    """
 
     def __init__(self, start: float) -> None:
         self.start = start
 
     def __call__(self, progress_remaining: float) -> float:
         """The value when so much of training is left."""
-        return progress_remaining * self.start
+        return max(progress_remaining, 0.0) * self.start
 
 
 def arguments(algorithm: Algorithm, hyper: Mapping[str, Any]) -> dict[str, Any]:

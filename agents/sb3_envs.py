@@ -139,8 +139,11 @@ def _returns(model: Any, envs: list[gymnasium.Env], seeds: list[int], sampled: b
     total, running = np.zeros(len(envs)), np.ones(len(envs), dtype=bool)
     carry, begins = None, np.ones(len(envs), dtype=bool)
     masked = isinstance(model, MaskablePPO)
+    allowed: list[Any] = [None] * len(envs)  # what stands behind an end is no mask
     while running.any():
-        masks = {"action_masks": np.stack([e.get_wrapper_attr("action_masks")() for e in envs])} if masked else {}
+        for n in np.flatnonzero(running & masked):
+            allowed[n] = envs[n].get_wrapper_attr("action_masks")()
+        masks = {"action_masks": np.stack(allowed)} if masked else {}
         actions, carry = model.predict(
             _seen(model, rows), state=carry, episode_start=begins, deterministic=not sampled, **masks
         )

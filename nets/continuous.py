@@ -73,8 +73,9 @@ class Beside(nn.Module):
         hidden_features: int = 256,
     ) -> None:
         super().__init__()
-        self.encoder: Any = build(encoder, in_shape)
-        self.mixed = nn.Linear(self.encoder.out_features + beside_features, hidden_features)
+        seeing: Any = build(encoder, in_shape)
+        self.encoder = seeing
+        self.mixed = nn.Linear(seeing.out_features + beside_features, hidden_features)
         self.head = nn.Linear(hidden_features, out_features)
 
     def forward(self, x: Tensor, beside: Tensor) -> Tensor:

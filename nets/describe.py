@@ -136,7 +136,8 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
     """Zeros that the network can take: what its recipe says, or one tensor [rows, *input_shape].
 
     What has a `vocabulary` takes tokens, int64, and so does a model with an embedding that takes (T,): of a sequence to
-    a sequence, two. A denoiser takes the noise's level too, and what has `classes` labels.
+    a sequence, two. A denoiser takes the noise's level too, what has `classes` labels, and what has
+    `beside_features` a vector.
 
     Args:
         net: any module.
@@ -164,7 +165,8 @@ def example_inputs(net: nn.Module, input_shape: Sequence[int] | None = None, row
     x = torch.zeros(rows, *shape, dtype=some.dtype)
     level = (torch.zeros(rows, dtype=some.dtype),) if role == "denoiser" else ()
     labels = (torch.zeros(rows, dtype=torch.int64),) if fields.get("classes") else ()
-    return (x, *level, *labels)
+    beside = (torch.zeros(rows, fields["beside_features"], dtype=some.dtype),) if "beside_features" in fields else ()
+    return (x, *level, *labels, *beside)
 
 
 def _embeds(net: nn.Module) -> bool:

@@ -5,7 +5,7 @@
     lr = warmup(0.05, cosine)(hyper["lr"], progress)               # composed: cosine after a rise over 5 %
 
 Progress is a number or a tensor in [0, 1], 0-dim or [K]; so are the peak and all other arguments, so that every lane
-may have its own. No branch looks at a value. Progress outside of [0, 1] counts as its nearer end, but for `linear`.
+may have its own. No branch looks at a value. Progress outside of [0, 1] counts as its nearer end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def constant(peak: Coefficient, progress: Coefficient) -> Any:
 
 def linear(start: Coefficient, progress: Coefficient, end: Coefficient = 0.0) -> Any:
     """The linear schedule: `start` at progress 0, `end` at progress 1 (a fraction of the budget)."""
-    return start + (end - start) * progress
+    return start + (end - start) * _within(progress)
 
 
 def cosine(peak: Coefficient, progress: Coefficient, end: Coefficient = 0.0) -> Any:

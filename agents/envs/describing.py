@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from agents.envs.making import is_trusted, make_bare, make_gym
+from agents.envs.masks import drawing_allowed, says
 from agents.envs.packages import installed, package_of
 from agents.envs.wrappers import check_wrappers
 
@@ -29,7 +30,7 @@ def description_of(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]
 
     Returns:
         {"obs_shape", "obs_dtype", "low", "high" (number or flat list), "action": {"kind", "counts", "low", "high"},
-        "action_dtype", "masked", "max_steps"}.
+        "action_dtype", "masked", "mask_observed", "max_steps"}.
 
     Raises:
         ValueError: there is no such environment, a package is missing, or it breaks Gymnasium's rules.
@@ -71,7 +72,8 @@ def check(env_id: str, options: dict[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            check_env(env.unwrapped, skip_render_check=True)
+            with drawing_allowed(env.unwrapped):
+                check_env(env.unwrapped, skip_render_check=True)
     except Exception as error:  # assertions, and whatever the environment raises
         text = " ".join(str(error).split())
         raise ValueError(f"environment '{env_id}' breaks Gymnasium's rules (check_env): {text}") from error
@@ -90,7 +92,7 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
     assert isinstance(seen, spaces.Box)
     action = _action(env.action_space)
     choices = action["kind"] in ("discrete", "multi-discrete")
-    masked = choices and (env.has_wrapper_attr("action_masks") or "action_mask" in info)
+    masked = choices and says(env, info)
     limit = env.spec.max_episode_steps if env.spec else None
     env.close()
     return {
@@ -101,6 +103,7 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
         "action": action,
         "action_dtype": str(env.action_space.dtype),
         "masked": bool(masked),
+        "mask_observed": env.has_wrapper_attr("mask_observed"),
         "max_steps": limit,
     }
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.envs.describing import description_of
 from agents.envs.making import is_trusted, make_gym
+from agents.envs.masks import allowed
 from agents.envs.normalising import Normalising
 from agents.envs.processes import Processes
 from agents.envs.render import Episode, film
@@ -51,7 +53,8 @@ def gym_spec(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> E
     sizes = [tuple(found["action"].get(name, ())) for name in ("counts", "low", "high")]
     action = ActionSpace(found["action"]["kind"], *sizes)
     shape, pixels = tuple(found["obs_shape"]), found["obs_dtype"] == "uint8"
-    return EnvSpec(env_id, shape, action, found["masked"], pixels=pixels, max_steps=found["max_steps"])
+    observed = found["mask_observed"]
+    return EnvSpec(env_id, shape, action, found["masked"], observed, pixels=pixels, max_steps=found["max_steps"])
 
 
 class GymEnvironments:
@@ -177,12 +180,13 @@ class GymEnvironments:
         """A deterministic episode of one lane as pictures; None where it cannot be drawn."""
         params, norm = (tree_map(lambda t: t[lane], tree) for tree in (params, state["norm"]))
         carry = {n: torch.zeros_like(c[lane, :1]) for n, c in state["carry"].items()}
-        anything = torch.zeros((1, 0), dtype=torch.bool, device=self.lanes.execution.device)
+        nothing = np.zeros(0, dtype=bool)
 
-        def act(obs: np.ndarray) -> Any:
+        def act(obs: np.ndarray, env: gymnasium.Env, info: dict[str, Any]) -> Any:
             nonlocal carry
             seen = self.normalising.frozen(norm, self._observed(np.asarray(obs)[None]))
-            action, carry = self.policy(params, carry, seen, anything, None)
+            mask = allowed(env, info, self.spec.mask_width) if self.spec.masked else nothing
+            action, carry = self.policy(params, carry, seen, self._tensor(np.asarray(mask)[None]), None)
             return self._for_env(action)[0]
 
         options = {**self.config.env_options, "render_mode": "rgb_array"}

@@ -126,21 +126,21 @@ def draw_grid(observed: np.ndarray) -> np.ndarray:
     return frames.round().astype(np.uint8).repeat(cell, axis=1).repeat(cell, axis=2)
 
 
-def film(make: Callable[[], gymnasium.Env], act: Callable[[np.ndarray], Any], seed: int) -> Episode | None:
+def film(make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int) -> Episode | None:
     """One episode of a Gymnasium environment; None where it cannot be drawn.
 
     Args:
         make: gives the environment, made with `render_mode="rgb_array"`.
-        act: from an observation to the action that the environment takes; it may remember earlier ones.
+        act: from an observation, the environment and its information to the action that it takes; it may remember.
         seed: of the reset.
     """
     return _attempted(lambda: _filmed(make, act, seed), "the environment")
 
 
-def _filmed(make: Callable[[], gymnasium.Env], act: Callable[[np.ndarray], Any], seed: int) -> Episode | None:
+def _filmed(make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int) -> Episode | None:
     env = make()
     try:
-        obs, _ = env.reset(seed=seed)
+        obs, info = env.reset(seed=seed)
         frames: list[np.ndarray] = []
         stride, total, steps, ended = 1, 0.0, 0, False
         while not ended and steps < MOST_STEPS:
@@ -148,7 +148,7 @@ def _filmed(make: Callable[[], gymnasium.Env], act: Callable[[np.ndarray], Any],
                 frames.append(np.asarray(env.render(), dtype=np.uint8))
             if len(frames) > MOST_FRAMES:
                 frames, stride = frames[::2], 2 * stride
-            obs, reward, terminated, truncated, _ = env.step(act(obs))
+            obs, reward, terminated, truncated, info = env.step(act(obs, env, info))
             total, steps, ended = total + float(reward), steps + 1, terminated or truncated
     finally:
         env.close()

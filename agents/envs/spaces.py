@@ -128,6 +128,7 @@ class EnvSpec:
         obs_shape: of one observation, as networks take it.
         action: what may be done.
         masked: whether it says which actions are allowed.
+        mask_observed: whether it says so in its observations; the mask is taken out of them.
         tensor: whether it is one of ours, whose state is saved.
         pixels: whether observations are bytes 0 to 255 (`see` scales them).
         max_steps: the time limit; None without one.
@@ -137,6 +138,7 @@ class EnvSpec:
     obs_shape: tuple[int, ...]
     action: ActionSpace
     masked: bool = False
+    mask_observed: bool = False
     tensor: bool = False
     pixels: bool = False
     max_steps: int | None = None

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from agents.envs.masks import allowed
+
 __all__ = ["DOING", "IDLE", "MAKING", "RESETTING", "STEPPING", "Arrays", "Layout", "Slot", "arrays_in", "size_of"]
 
 IDLE, MAKING, RESETTING, STEPPING = range(4)
@@ -153,12 +155,13 @@ class Slot:
         a.reward[row] = _number(reward)
         a.terminated[row] = terminated
         a.truncated[row] = truncated
-        if terminated or truncated:
-            self._write(a.next_obs, a.next_mask, obs, info)
+        over = bool(terminated or truncated)
+        if over:
+            self._write(a.next_obs, a.next_mask, obs, info, over)
             if self.autoreset:
                 self._now(RESETTING)
                 obs, info = env.reset()
-        self._write(a.obs, a.mask, obs, info)
+        self._write(a.obs, a.mask, obs, info, over and not self.autoreset)
 
     def _now(self, doing: int) -> None:
         self.doing = doing
@@ -166,8 +169,10 @@ class Slot:
             a, row = self.arrays, self.row
             a.doing[row], a.since[row], a.steps[row] = doing, time.monotonic(), self.steps
 
-    def _write(self, obs_rows: np.ndarray, mask_rows: np.ndarray, obs: Any, info: dict[str, Any]) -> None:
-        """Writes an observation (and its mask) that has the form of its space."""
+    def _write(
+        self, obs_rows: np.ndarray, mask_rows: np.ndarray, obs: Any, info: dict[str, Any], over: bool = False
+    ) -> None:
+        """Writes an observation (and its mask) that has the form of its space; `over`: it stands behind an end."""
         obs = np.asarray(obs)
         if obs.shape != self.form:
             raise _Broken(f"gave an observation of shape {list(obs.shape)}; its space says {list(self.form)}")
@@ -175,19 +180,22 @@ class Slot:
             raise _Broken(f"gave an observation of type {obs.dtype}; its space says {self.dtype}")
         obs_rows[self.row] = obs
         if self.masked:
-            mask = np.asarray(self._mask(info), bool).reshape(-1)
-            if mask.shape != mask_rows.shape[1:] or not mask.any():
-                raise _Broken(f"gave a mask that allows {mask.sum()} of {mask.size} actions, of {mask_rows.shape[1]}")
-            mask_rows[self.row] = mask
+            mask_rows[self.row] = self._mask(info, mask_rows.shape[1], over)
 
-    def _mask(self, info: dict[str, Any]) -> Any:
-        """Allowed actions: `action_masks()` as sb3-contrib has it, or `action_mask` of the information."""
+    def _mask(self, info: dict[str, Any], count: int, over: bool) -> Any:
+        """Allowed actions; behind an end there is no rule to keep, so that whatever is no mask there allows all."""
         assert self.env is not None
-        if self.env.has_wrapper_attr("action_masks"):
-            return self.env.get_wrapper_attr("action_masks")()
-        if "action_mask" not in info:
-            raise _Broken("gave no action_mask with this observation")
-        return info["action_mask"]
+        try:
+            found = allowed(self.env, info, count)
+        except Exception:
+            if over:
+                return True
+            raise
+        if isinstance(found, str):
+            if over:
+                return True
+            raise _Broken(found)
+        return found
 
 
 class _Broken(Exception):

@@ -23,6 +23,7 @@ from gymnasium.wrappers import (
     TransformObservation,
 )
 
+from agents.envs.masks import mask_apart
 from agents.envs.observing import FrameSkip, History, MaskVelocity, TimeFeature, greyscale, resize
 
 __all__ = ["NORMALISERS", "WRAPPERS", "check_wrappers", "flatten", "wrap"]
@@ -186,12 +187,14 @@ def wrap(env: gymnasium.Env, wrappers: Sequence[Any], evaluating: bool = False) 
             options = {**options, **instead}
         wrapper = _find(name)
         try:
+            if ":" not in name:  # a user's own takes observations as they are, and may put the mask there
+                env = mask_apart(env)
             env = wrapper(env, **options)
         except (ImportError, gymnasium.error.DependencyNotInstalled):
             raise
         except Exception as error:
             raise ValueError(f"wrappers: {name}: {error}") from error
-    return env
+    return mask_apart(env)
 
 
 def check_wrappers(wrappers: Sequence[Any]) -> list[tuple[str, dict[str, Any]]]:

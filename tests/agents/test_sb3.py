@@ -84,6 +84,32 @@ def test_weights_and_learning_rates_are_those_of_one_call_of_learn(algo):
 
 
 @pytest.mark.parametrize(
+    ("algo", "schedules", "steps"),
+    [
+        ("PPO", ("learning_rate", "clip_range", "clip_range_vf"), 130),  # the second of two rollouts ends at 256
+        ("A2C", ("learning_rate",), 70),
+        ("TRPO", ("learning_rate",), 130),
+        ("RecurrentPPO", ("learning_rate", "clip_range"), 130),
+        ("MaskablePPO", ("learning_rate", "clip_range"), 130),
+        ("QRDQN", ("learning_rate",), 77),  # a round of 8 steps goes beyond the end
+        ("SAC", ("learning_rate",), 77),
+    ],
+)
+def test_no_schedule_turns_negative_in_a_rollout_beyond_the_end(algo, schedules, steps):
+    hyper = {**CASES[algo]["hyper"], **dict.fromkeys(schedules, "lin_0.5")}
+    learner, state = started(config_of(algo, steps=steps, hyper=hyper))
+    learner.model.set_logger(Rates())
+    while int(state["progress"][0]) < learner.lanes.config.budget:
+        learner.advance(state)
+    assert learner.model.num_timesteps > steps
+    left = learner.model._current_progress_remaining
+    assert left < 0
+    inner = {"learning_rate": "lr_schedule", "delta_std": "delta_std_schedule"}
+    assert [getattr(learner.model, inner.get(name, name))(left) for name in schedules] == [0.0] * len(schedules)
+    assert min(learner.model.logger.seen) == 0.0
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"algo": "PP0"}, "unknown algorithm `PP0`; did you mean `PPO`?"),

@@ -53,7 +53,7 @@ def environments():
     gymnasium.register(FOREIGN, "tests.conformance.squares:Square")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(catalogue.OWN, OWN, SquareTensors)
-        patch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+        patch.setattr("agents.envs.describing.is_trusted", lambda *given: True)  # no process: seconds
         yield
     del gymnasium.registry[FOREIGN]
     torch.set_num_threads(threads)

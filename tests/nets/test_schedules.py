@@ -29,6 +29,16 @@ def test_linear():
     assert linear(1.0, 1.0) == 0.0
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("warm", [0.0, 0.2])
+def test_no_schedule_leaves_its_range_beyond_the_end_or_before_the_start(name, warm):
+    schedule = warmup(warm, SCHEDULES[name]) if warm else SCHEDULES[name]
+    for beyond, end in ((1.3, 1.0), (-0.2, 0.0)):
+        assert schedule(0.7, beyond) == schedule(0.7, end)
+        beyond, end = torch.tensor([beyond], dtype=torch.float64), torch.tensor([end], dtype=torch.float64)
+        assert torch.equal(schedule(0.7, beyond), schedule(0.7, end))
+
+
 def test_cosine_equals_torch():
     expected = stepped(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.01), 41)
     torch.testing.assert_close(cosine(0.1, POINTS, 0.01), expected, rtol=1e-9, atol=1e-12)
