@@ -308,6 +308,8 @@ class CohortRun:
         """What the driver hears."""
         notes, self.notes = [*self.notes, *self.lanes.notes], []
         self.lanes.notes.clear()
+        warnings = dict(self.lanes.warnings)
+        self.lanes.warnings.clear()
         return Report(
             kind,
             self.job.cohort,
@@ -322,6 +324,7 @@ class CohortRun:
             results=dict(self.fresh) if kind != "boundary" or self.fresh else {},
             mode=self.lanes.execution.mode,
             notes=notes,
+            warnings=warnings,
         )
 
 

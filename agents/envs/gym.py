@@ -86,7 +86,7 @@ class GymEnvironments:
         found = description_of(config.env, config.env_options, config.wrapped)
         bounds = [np.array(found[n]) for n in ("low", "high")]
         low, high = (b.reshape(self.spec.obs_shape) if b.ndim else b for b in bounds)
-        self.vector = Vector(self._engine(found), self.per_lane, (low, high), self._name, self._lost)
+        self.vector = Vector(self._engine(found), self.per_lane, (low, high), self._name, self._lost, self._lied)
 
     def start(self) -> dict[str, Any]:
         """Fresh episodes: {"obs": [K, N, ...], "return": [K, N] of the running episodes, "carry", "norm"}."""
@@ -224,6 +224,11 @@ class GymEnvironments:
             raise LaneError([lane], f"{sentence}; env_restarts = {allowed} allows no further replacement")
         self.replaced[lane] += 1
         self.lanes.notes.append(f"{sentence}; it is replaced, and the episodes that ran in its process are cut off")
+
+    def _lied(self, row: int, what: str) -> None:
+        """An environment left the box that it declares: said once a run, and training goes on."""
+        sentence = f"{self._name(row)} {what}: the space that it declares is wrong; training goes on"
+        self.lanes.warnings[f"space {self.config.env}"] = sentence
 
     # Resets and steps, with lanes
 

@@ -22,8 +22,8 @@ class Broken(gymnasium.Env):
     """Counts; ends after 10 steps.
 
     Args:
-        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf-reward", "shape", "kind", "bounds", "word",
-            "drift" (steps depend on more than state and action), "hang-constructor".
+        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf", "inf-reward", "shape", "kind", "bounds",
+            "word", "drift" (steps depend on more than state and action), "hang-constructor".
         seeds: first seeds of the environments that it happens to; None for all.
         at: the step, counted over all episodes, from which on it happens.
         once: a file; the fault happens while it does not exist, and makes it.
@@ -80,6 +80,7 @@ class Broken(gymnasium.Env):
             raise RuntimeError("told to")
         lies = {
             "nan": obs * np.nan,
+            "inf": obs + np.inf,
             "shape": obs[:1],
             "kind": np.array(["a", "b"]),
             "bounds": obs + 100,

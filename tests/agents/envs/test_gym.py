@@ -346,7 +346,7 @@ def test_a_constructor_that_hangs_does_not_hang_the_plan(monkeypatch):
         ("inf-reward", "gave the reward inf at step 5"),
         ("shape", r"gave an observation of shape \[1\]; its space says \[2\] at step 5"),
         ("kind", "gave an observation of type <U1; its space says float32 at step 5"),
-        ("bounds", "far outside its space at step 5"),
+        ("inf", "gave the observation inf at step 5"),
         ("word", "gave a reward that is not a number: 'much' at step 5"),
         ("raise", "raised RuntimeError: told to at step 5"),
     ],
@@ -361,6 +361,36 @@ def test_an_environment_that_breaks_its_own_space_is_named(fault, sentence, work
     envs.close()
     assert caught.value.lanes == (1,)
     assert "Broken-v0' (training 1 of the trial with seed 4)" in caught.value.reason
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_box_that_lies_is_named_once_and_fails_nothing(workers, monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    envs, state, lanes = start(HERE + "Broken-v0", env_options={"fault": "bounds"}, env_workers=workers)
+    state, rollout = envs.collect({}, state, 0)
+    assert (rollout.obs > 90).any()  # it did leave its box of -4 to 4
+    sentences = list(lanes.warnings.values())
+    assert len(sentences) == 1
+    assert "environment 'tests.agents.broken_env:Broken-v0' (training 0 of the trial with seed 3) gave " in sentences[0]
+    assert " in dimension 0 of its observation, outside [-4, 4]: the space that it declares is wrong" in sentences[0]
+    lanes.warnings.clear()
+    envs.collect({}, state, 16)
+    assert lanes.warnings == {}
+    envs.close()
+
+
+def test_lunar_lander_flies_out_of_its_box():
+    if importlib.util.find_spec("Box2D") is None:
+        pytest.skip("LunarLander needs Box2D, which is not installed")
+
+    def climb(params, carry, obs, mask, noise):
+        return torch.full(obs.shape[:1], 2), carry  # the main engine
+
+    envs, state, lanes = start("LunarLander-v3", steps=150, policy=climb, n_envs=1, eval_episodes=1, seeds=(3,))
+    _, rollout = envs.collect({}, state, 0)
+    assert rollout.obs[..., 1].max() > 2.5
+    assert "in dimension 1 of its observation, outside [-2.5, 2.5]" in lanes.warnings["space LunarLander-v3"]
+    envs.close()
 
 
 def test_environments_get_seeds_of_31_bits(monkeypatch):
