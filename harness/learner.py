@@ -119,6 +119,7 @@ class Lanes:
         gang: the workers that train this cohort together, each with all of its lanes.
         notes: sentences for the log; the worker takes them into its next report.
         warnings: sentences that are said once a run, whichever cohorts give them, by what they are about.
+        heed: called now and then in loops that may last minutes; raises where the worker must let go of the cohort.
     """
 
     configs: tuple[Any, ...]
@@ -129,6 +130,7 @@ class Lanes:
     gang: Gang = ALONE
     notes: list[str] = field(default_factory=list, compare=False)
     warnings: dict[str, str] = field(default_factory=dict, compare=False)
+    heed: Callable[[], None] = field(default=lambda: None, compare=False)
 
     def __len__(self) -> int:
         return len(self.seeds)

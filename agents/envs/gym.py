@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["GymEnvironments", "gym_spec", "make_gym"]
 
 EVALUATED_AT_ONCE = 10  # environments a lane; 100 of each would hold much memory for nothing
-EVALUATED_STEPS = 10_000  # of an episode whose environment has no time limit
 BLOCK = 32  # steps of an evaluation whose noise is drawn at once
 
 
@@ -139,7 +138,7 @@ class GymEnvironments:
         lost begins anew.
         """
         purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
-        limit = self.spec.max_steps or EVALUATED_STEPS
+        limit = self.config.cut_after
         count = min(self.per_lane - self.config.n_envs, episodes)
         rows = self.rows[:, self.config.n_envs : self.config.n_envs + count]
         episode = np.tile(np.arange(count), (len(self.lanes), 1))  # which one an environment plays
@@ -151,6 +150,7 @@ class GymEnvironments:
         carry = self._no_carry(self._tensor(total))
         t = 0
         while playing.any():
+            self.lanes.heed()
             when = (purpose, progress, t)
             raw, carry = self._evaluated_actions(params, state["norm"], carry, obs, mask, when, sampled)
             step = self.vector.step(rows[playing], self._for_env(raw)[playing])
@@ -160,7 +160,11 @@ class GymEnvironments:
             again, ended = np.zeros(rows.shape, dtype=bool), np.zeros(rows.shape, dtype=bool)
             again[playing] = step.replaced
             ended[playing] = (step.terminated | step.truncated) & ~step.replaced
-            ended |= playing & ~again & (steps >= limit)
+            if limit is not None:
+                cut = playing & ~again & ~ended & (steps >= limit)
+                ended |= cut
+                if cut.any():
+                    self.config.tell_cut(self.lanes.warnings)
             for k, n in np.argwhere(ended):
                 returns[k, episode[k, n]] = total[k, n]
                 playing[k, n], episode[k, n], begun[k] = begun[k] < episodes, begun[k], begun[k] + 1
@@ -181,13 +185,22 @@ class GymEnvironments:
 
         def act(obs: np.ndarray) -> Any:
             nonlocal carry
+            self.lanes.heed()
             seen = self.normalising.frozen(norm, self._observed(np.asarray(obs)[None]))
             action, carry = self.policy(params, carry, seen, anything, None)
             return self._for_env(action)[0]
 
         options = {**self.config.env_options, "render_mode": "rgb_array"}
         seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
-        return film(lambda: make_gym(self.config.env, options, self.config.wrapped, evaluating=True), act, seed)
+        episode, cut = film(
+            lambda: make_gym(self.config.env, options, self.config.wrapped, evaluating=True),
+            act,
+            seed,
+            self.config.cut_after,
+        )
+        if cut:
+            self.config.tell_cut(self.lanes.warnings)
+        return episode
 
     # What the environments are
 

@@ -164,6 +164,13 @@ class Rude(Broken):
         return super().reset()
 
 
+class Endless(Broken):
+    """Ends for action 1 alone; reward 1 for every other step."""
+
+    def step(self, action: Any) -> Any:
+        return self._seen(), 1.0 - float(action), bool(action), False, {}
+
+
 class Narrow(Broken):
     """Takes seeds of 31 bits, as environments do that are written in C; numpy.random.seed takes 32."""
 
@@ -173,5 +180,5 @@ class Narrow(Broken):
         return super().reset(seed=seed, options=options)
 
 
-for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Narrow"):
+for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Endless", "Narrow"):
     gymnasium.register(f"{_name}-v0", f"tests.agents.broken_env:{_name}")

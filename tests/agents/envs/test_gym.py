@@ -16,7 +16,7 @@ from agents.envs import EnvConfig, make_environments
 from agents.envs import gym as adapter
 from agents.envs.describing import describe
 from agents.envs.making import is_trusted, make_gym
-from agents.envs.wrappers import EpisodicLife
+from agents.envs.wrappers import EpisodicLife, FireReset
 from harness.learner import LaneError, Lanes
 from nets.lanes import Execution
 
@@ -200,6 +200,59 @@ def test_a_lost_life_ends_an_episode_and_the_game_goes_on():
     assert game.games == 3
 
 
+class Waits(Lives):
+    """Two lives of a game that stands still until FIRE is pressed, then loses a life at once for action 3."""
+
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def lives(self):
+        return self.left
+
+    def reset(self, *, seed=None, options=None):
+        self.left, self.fired, self.pressed = 2, False, []
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.pressed.append(action)
+        self.fired = self.fired or action == 1
+        lost = self.fired and action == 3
+        self.left -= lost
+        self.fired = self.fired and not lost
+        return np.zeros(1, np.float32), float(action == 2), self.left == 0, False, {}
+
+
+def test_fire_is_pressed_for_every_life_in_evaluation_as_in_training():
+    game = Waits()
+    env = FireReset(game)
+    env.reset()
+    _, reward, terminated, _, _ = env.step(3)
+    assert (game.pressed, reward, terminated) == ([1, 2, 3, 0, 1, 2], 1.0, False)
+    assert env.step(3)[2]
+    training = FireReset(EpisodicLife(game))
+    training.reset()
+    assert training.step(3)[2]
+    training.reset()
+    assert game.pressed == [1, 2, 3, 0, 1, 2]
+
+
+def test_breakout_is_played_to_its_last_life():
+    if importlib.util.find_spec("ale_py") is None:
+        pytest.skip("Breakout needs ale_py, which is not installed")
+
+    def to_the_right(params, carry, obs, mask, noise):
+        return torch.full(obs.shape[:1], 2), carry  # never FIRE
+
+    wrappers = [{"atari": {"screen_size": 36, "frames": 1, "noop_max": 0, "frame_skip": 12}}]
+    envs, state, lanes = start(
+        "ALE/Breakout-v5", policy=to_the_right, wrappers=wrappers, n_envs=1, eval_episodes=1, seeds=(3,)
+    )
+    envs.evaluate({}, state, 0, 1)
+    slot = envs.vector.engine._slots[1]
+    assert slot.env.get_wrapper_attr("ale").lives() == 0
+    assert lanes.warnings == {}
+    envs.close()
+
+
 @pytest.mark.parametrize("env", ["Masked-v0", "Told-v0"])
 def test_masks_reach_the_policy(env, monkeypatch):
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
@@ -259,12 +312,55 @@ def test_evaluation_is_a_function_of_seed_and_progress_and_ends():
 
 
 def test_an_episode_without_a_limit_is_cut_off_in_evaluation(monkeypatch):
-    monkeypatch.setattr(adapter, "EVALUATED_STEPS", 7)
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
-    envs, state, _ = start(HERE + "Odd-v0", env_workers=0)
+    envs, state, lanes = start(HERE + "Odd-v0", env_workers=0, eval_max_steps=7)
     assert envs.spec.max_steps is None
     assert envs.evaluate({}, state, 0, 3)[0].tolist() == [7 * 5.0] * 3  # action 0, counted from 5
+    (said,) = lanes.warnings.values()
+    assert "Odd-v0' has no time limit: an episode of an evaluation was cut off after 7 steps" in said
     envs.close()
+
+
+def test_an_episode_that_ends_at_its_own_limit_is_not_cut():
+    envs, state, lanes = start("CartPole-v1", env_options={"max_episode_steps": 7}, eval_max_steps=4)
+    assert (envs.evaluate({}, state, 0, 3) == 7).all()
+    assert lanes.warnings == {}
+    envs.close()
+
+
+def test_the_worker_may_let_go_of_an_evaluation(monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    envs, state, lanes = start(HERE + "Odd-v0", env_workers=0)
+
+    def let_go():
+        raise KeyboardInterrupt
+
+    object.__setattr__(lanes, "heed", let_go)
+    with pytest.raises(KeyboardInterrupt):
+        envs.evaluate({}, state, 0, 3)
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "wrappers", "needs", "limit"),
+    [
+        ("CartPole-v1", {"max_episode_steps": 30}, [], "gymnasium", 30),
+        ("CartPole-v1", {"max_episode_steps": -1}, [], "gymnasium", None),
+        ("CartPole-v1", {}, [{"time-limit": {"steps": 8}}], "gymnasium", 8),
+        ("CartPole-v1", {"max_episode_steps": 30}, [{"time-limit": {"steps": 80}}], "gymnasium", 30),
+        (HERE + "Odd-v0", {}, [], "gymnasium", None),
+        ("ALE/Breakout-v5", {}, ["atari"], "ale_py", 27_000),
+        ("ALE/Breakout-v5", {"frameskip": 5}, [], "ale_py", 21_600),
+        ("ALE/Breakout-v5", {"max_num_frames_per_episode": 1001}, ["atari"], "ale_py", 251),
+        ("ALE/Breakout-v5", {"max_num_frames_per_episode": 0}, ["atari"], "ale_py", None),
+        ("MiniGrid-Empty-5x5-v0", {}, ["image-only"], "minigrid", 100),
+        ("MiniGrid-Empty-5x5-v0", {"max_steps": 7}, ["image-only", {"time-limit": {"steps": 8}}], "minigrid", 7),
+    ],
+)
+def test_environments_are_asked_for_the_limit_that_they_keep_to_themselves(env, options, wrappers, needs, limit):
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"{env} needs {needs}, which is not installed")
+    assert describe(env, options, wrappers)["max_steps"] == limit
 
 
 @pytest.mark.parametrize("exact", [True, False])
