@@ -54,7 +54,7 @@ from nets.transfer import load_encoders
 __all__ = ["SB3", "SB3Config", "one_round"]
 
 LEAST_CHUNK = 256  # environment steps; shorter rounds go together
-BUILDS_ALIKE = {"steps", "encoder_from", "freeze_encoder", "eval_episodes", "eval_sampled_episodes"}
+BUILDS_ALIKE = {"steps", "encoder_from", "freeze_encoder", "eval_episodes", "eval_sampled_episodes", "eval_max_steps"}
 BUILDS_ALIKE |= {"report_every", "evaluate_every", "checkpoint_every"}
 _BUILT: set[str] = set()  # configurations that were found to build, as JSON
 if TYPE_CHECKING:
@@ -146,6 +146,12 @@ class SB3Config(EnvConfig):
         return -(-LEAST_CHUNK // steps) * steps
 
     @property
+    def waits_for_ends(self) -> bool:
+        """Whether training itself waits for the end of an episode, and would wait for ever where none comes."""
+        every = self.hyper_or_default("train_freq") if issubclass(self.algorithm.cls, OffPolicyAlgorithm) else None
+        return issubclass(self.algorithm.cls, ARS) or (isinstance(every, list | tuple) and every[1] == "episode")
+
+    @property
     def seconds_per_progress(self) -> float:
         """Measured for small networks on one core: gradient steps cost most where there is a replay buffer."""
         if not issubclass(self.algorithm.cls, OffPolicyAlgorithm) or "DQN" in self.algo:
@@ -184,7 +190,7 @@ class SB3(Learner):
             if config.freeze_encoder:
                 _freeze_encoders(self.model.policy)
             self.model.set_logger(self.logger)
-            _, self.callback = self.model._setup_learn(config.steps)
+            _, self.callback = self.model._setup_learn(config.steps, _Heed(lanes))
             self.callback.on_training_start({}, {})
         return {"progress": torch.zeros(1, dtype=torch.int64)}
 
@@ -207,7 +213,7 @@ class SB3(Learner):
 
         def returns(count: int, sampled: bool) -> torch.Tensor:
             with self.streams.here(keep=False):
-                return torch.as_tensor(episodes(self.model, config, self.seed, progress, count, sampled)[None])
+                return torch.as_tensor(episodes(self.model, self.lanes, progress, count, sampled)[None])
 
         found = scored(config, returns(config.eval_episodes, False))
         if config.eval_sampled_episodes:
@@ -262,6 +268,18 @@ def one_round(model: Any, callback: BaseCallback) -> None:
         model._do_one_update(callback, None)
 
 
+class _Heed(BaseCallback):
+    """Lets go of a rollout that never ends when the worker must."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        super().__init__()
+        self._lanes = lanes
+
+    def _on_step(self) -> bool:
+        self._lanes.heed()
+        return True
+
+
 class _Recorder(Logger):
     """Keeps what is recorded until it is asked for; writes nothing."""
 
@@ -280,7 +298,8 @@ class _Recorder(Logger):
 
 
 def _environments(config: SB3Config) -> VecEnv:
-    envs = vectorised(config, config.n_envs, config.hyper_or_default("gamma") or 0.99, config.named)
+    most = config.cut_after if config.waits_for_ends else None
+    envs = vectorised(config, config.n_envs, config.hyper_or_default("gamma") or 0.99, most, config.named)
     try:
         if config.named:
             check_named(envs.observation_space, config.env, config.goals)

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -22,10 +23,11 @@ from stable_baselines3.common.vec_env import (
 )
 
 from agents.envs.catalogue import tensor_env
-from agents.envs.config import EnvConfig
+from agents.envs.config import MOST_STEPS, EnvConfig
 from agents.envs.making import make_gym
 from agents.envs.spaces import ActionSpace
 from agents.envs.transition import TensorEnv
+from harness.learner import Lanes
 from harness.randomness import derive_seed
 
 __all__ = ["TensorGym", "check_named", "episodes", "make_env", "vectorised"]
@@ -82,9 +84,23 @@ def make_env(config: EnvConfig, evaluating: bool = False, named: bool = False) -
     return make_gym(config.env, config.env_options, config.wrapped, evaluating, named)
 
 
-def vectorised(config: EnvConfig, n_envs: int, gamma: float, named: bool = False) -> VecEnv:
-    """So many environments with episode statistics, normalised as the configuration says; `named` as in `make_env`."""
-    make: Callable[[], gymnasium.Env] = lambda: Monitor(make_env(config, named=named))  # noqa: E731  it takes functions
+def vectorised(
+    config: EnvConfig, n_envs: int, gamma: float, most: int | None = None, named: bool = False
+) -> VecEnv:
+    """So many environments with episode statistics, normalised as the configuration says.
+
+    Args:
+        config: says which.
+        n_envs: how many.
+        gamma: discount, for normalised rewards.
+        most: steps after which an episode is cut off; None for as long as it lasts.
+        named: as in `make_env`.
+    """
+
+    def make() -> gymnasium.Env:
+        env = make_env(config, named=named)
+        return Monitor(env if most is None else TimeLimit(env, most))
+
     envs: VecEnv = DummyVecEnv([make] * n_envs)
     observations, rewards = config.normalises
     if observations or rewards:
@@ -105,42 +121,61 @@ def check_named(space: spaces.Space, env: str, goals: bool) -> None:
         raise ValueError(f"hyper.replay_buffer_class: HerReplayBuffer {both}")
 
 
-def episodes(
-    model: BaseAlgorithm, config: EnvConfig, seed: int, progress: int, count: int, sampled: bool = False
-) -> np.ndarray:
+def episodes(model: BaseAlgorithm, lanes: Lanes, progress: int, count: int, sampled: bool = False) -> np.ndarray:
     """Returns [count] of episodes in separate environments, seeded from (seed, episode, progress); moments are frozen.
 
     Args:
         model: the agent.
-        config: of the environments.
-        seed: the trial's.
+        lanes: one trial, whose configuration says how long an episode may last.
         progress: where in training.
         count: how many.
         sampled: whether actions are drawn as in training.
     """
+    config: EnvConfig = lanes.config
     named = isinstance(model.observation_space, spaces.Dict)
     envs = [make_env(config, evaluating=True, named=named) for _ in range(min(EVALUATED_AT_ONCE, count))]
     purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
     random_actions = model.action_space.np_random.bit_generator
     before, found = random_actions.state, []
+
+    def cut() -> None:
+        config.tell_cut(lanes.warnings)
+
     for first in range(0, count, len(envs)):
         some = envs[: count - first]
-        seeds = [derive_seed(seed, f"{purpose}/{first}/{n}", progress) for n in range(len(some))]
-        found.append(_returns(model, some, seeds, sampled))
+        seeds = [derive_seed(lanes.seeds[0], f"{purpose}/{first}/{n}", progress) for n in range(len(some))]
+        found.append(_returns(model, some, seeds, sampled, config.cut_after, lanes.heed, cut))
     random_actions.state = before  # epsilon-greedy policies draw from the space that training draws from
     for env in envs:
         env.close()
     return np.concatenate(found)
 
 
-def _returns(model: Any, envs: list[gymnasium.Env], seeds: list[int], sampled: bool) -> np.ndarray:
-    """One episode in each environment: returns [environments]."""
+def _returns(
+    model: Any,
+    envs: list[gymnasium.Env],
+    seeds: list[int],
+    sampled: bool,
+    most: int | None = MOST_STEPS,
+    heed: Callable[[], None] = lambda: None,
+    cut: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """One episode in each environment, of at most so many steps: returns [environments].
+
+    `heed` is called at every step, `cut` where an episode is cut off.
+    """
     rows = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
     total, running = np.zeros(len(envs)), np.ones(len(envs), dtype=bool)
     carry, begins = None, np.ones(len(envs), dtype=bool)
     masked = isinstance(model, MaskablePPO)
     allowed: list[Any] = [None] * len(envs)  # what stands behind an end is no mask
+    steps = 0
     while running.any():
+        if steps == most:
+            cut()
+            break
+        heed()
+        steps += 1
         for n in np.flatnonzero(running & masked):
             allowed[n] = envs[n].get_wrapper_attr("action_masks")()
         masks = {"action_masks": np.stack(allowed)} if masked else {}

@@ -36,6 +36,7 @@ __all__ = [
     "check_like",
     "good_checkpoints",
     "load",
+    "newest_progress",
     "pack",
     "save",
     "segments_of",
@@ -270,6 +271,12 @@ def good_checkpoints(folder: Path) -> Iterator[Checkpoint | DamagedError]:
             yield load(path)
         except DamagedError as error:
             yield error
+
+
+def newest_progress(folder: Path) -> int | None:
+    """The progress of a cohort's newest checkpoint, read off its name and not checked; None where there is none."""
+    names = [path.name for path in _folders(folder)]
+    return int(names[0].split("-")[1]) if names else None
 
 
 def check_like(template: Any, tree: Any, path: str = "state") -> None:

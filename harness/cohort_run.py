@@ -51,7 +51,8 @@ class CohortRun:
         device = resolve_device(resources.device)
         execution = Execution(device=device, dtype=getattr(torch, job.dtype))
         encoders, samplers = encoders_of(Path(job.root), job.trials), samplers_of(Path(job.root), job.trials)
-        lanes = Lanes(configs, tuple(t.seed for t in job.trials), execution, encoders, samplers, join(job.seat, device))
+        seeds, gang = tuple(t.seed for t in job.trials), join(job.seat, device)
+        lanes = Lanes(configs, seeds, execution, encoders, samplers, gang, heed=self._heed)
         # each worker would measure alone, and they could choose differently
         wanted = "eager" if job.seat and resources.mode == "auto" else resources.mode
         self.choice = choose(cls, lanes, wanted, Path(job.root) / "cache" / "modes", job.mode)
@@ -178,8 +179,11 @@ class CohortRun:
             self.progress = progress_of(self.state)
             if self.learner.paced or self.progress >= target:
                 return {n: sums[n] / counts[n] for n in sums}
-            if self.interrupt():
-                raise Interrupted
+            self._heed()
+
+    def _heed(self) -> None:
+        if self.interrupt():
+            raise Interrupted
 
     def _due(self, what: str) -> bool:
         if self.learner.paced:
@@ -335,6 +339,8 @@ class CohortRun:
         """What the driver hears."""
         notes, self.notes = [*self.notes, *self.lanes.notes], []
         self.lanes.notes.clear()
+        warnings = dict(self.lanes.warnings)
+        self.lanes.warnings.clear()
         return Report(
             kind,
             self.job.cohort,
@@ -349,6 +355,7 @@ class CohortRun:
             results=dict(self.fresh) if kind != "boundary" or self.fresh else {},
             mode=self.lanes.execution.mode,
             notes=notes,
+            warnings=warnings,
         )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from harness.checkpoint import newest_progress
 from harness.learner import learner_class
 from harness.spec import Trial
 
-__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "sources_of"]
+__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "saved_progress", "sources_of"]
 
 Sources = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -64,6 +66,13 @@ def new_cohort(trials: tuple[Trial, ...], sources: Sources = (), mode: str | Non
     """A cohort that no worker has opened yet."""
     key = "\n".join([*(t.id for t in trials), repr(sources)])
     return Cohort(hashlib.sha256(key.encode()).hexdigest()[:12], trials, sources, mode)
+
+
+def saved_progress(root: Path, cohort: Cohort) -> int:
+    """Where a cohort goes on when it is opened: at the newest checkpoint, its own or of those it was cut from."""
+    names = (cohort.id, *(name for name, _ in cohort.sources))
+    found = (newest_progress(root / "cohorts" / name) for name in names)
+    return next((progress for progress in found if progress is not None), 0)
 
 
 def left_over(

@@ -14,8 +14,8 @@ from typing import Any
 
 from harness import rules
 from harness.checkpoint import write_fence
-from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of
-from harness.events import Event, cohort_event, note_event, report_event, tracked_trial, trial_event
+from harness.cohorts import Cohort, config_of, left_over, new_cohort, saved_progress, sources_of
+from harness.events import Event, Notes, cohort_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
 from harness.learner import learner_class, learner_target
@@ -70,6 +70,8 @@ class Driver:
         self._workers = workers
         self._tracker = tracker or FilesTracker()
         self._emit = on_event
+        self._notes = Notes(self.folder, on_event)
+        self._note = self._notes.say
         self._retry_failed = retry_failed
         self._retries = retries
         self._grace = grace
@@ -232,6 +234,7 @@ class Driver:
         running = [ids[k] for k in cohort.alive]
         cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
         write_fence(self.root / "cohorts" / cohort.id, cohort.fence)
+        cohort.progress = saved_progress(self.root, cohort)
         job = Job(
             cohort=cohort.id,
             root=str(self.root),
@@ -253,8 +256,7 @@ class Driver:
         """Deals with what a worker said; returns cohorts to queue."""
         if isinstance(answer, WorkerDiedError):
             return self._worker_died(cohort, answer)
-        for text in answer.notes:
-            self._note(f"{cohort.label}: {text}")
+        self._notes.hear(cohort.label, answer)
         if answer.lines and answer.progress > cohort.progress:
             self._emit(report_event(cohort, answer))
         self._results(cohort, answer)
@@ -327,17 +329,26 @@ class Driver:
             self._mark(cohort, "stopped")
             return []
         if report.kind == "lane_error":
-            self._fail(cohort, [k for k in report.lanes if k not in cohort.ended], report.error, report.traceback)
-            return self._split(cohort, [cohort.alive], f"{len(report.lanes)} lanes failed: {report.error}")
+            return self._lanes_failed(cohort, report)
         return self._cohort_failed(cohort, report)
+
+    def _lanes_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
+        lanes = [k for k in report.lanes if k not in cohort.ended]
+        self._fail(cohort, lanes, report)  # says why
+        if not cohort.alive:
+            return self._all_failed(cohort)
+        return self._split(cohort, [cohort.alive], f"{len(lanes)} of {len(lanes) + len(cohort.alive)} lanes failed")
+
+    def _all_failed(self, cohort: Cohort) -> list[Cohort]:
+        self.ledger.set_cohort(cohort.id, state="failed")
+        self._emit(cohort_event(cohort, "failed"))
+        return []
 
     def _cohort_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
         alive = cohort.alive
         if len(alive) == 1:
-            self._fail(cohort, alive, report.error, report.traceback)
-            self.ledger.set_cohort(cohort.id, state="failed")
-            self._emit(cohort_event(cohort, "failed"))
-            return []
+            self._fail(cohort, alive, report)
+            return self._all_failed(cohort)
         half = len(alive) // 2
         return self._split(cohort, [alive[:half], alive[half:]], f"failed ({report.error}): its halves are tried alone")
 
@@ -350,6 +361,7 @@ class Driver:
         self._note(f"{cohort.label}: its worker died at progress {cohort.progress:,}: {error}")
         self.ledger.decide(cohort.id, [(None, "retry", str(error))], cohort.progress)
         if cohort.deaths <= self._retries:
+            cohort.progress = saved_progress(self.root, cohort)
             self._emit(cohort_event(cohort, "retry"))
             return [cohort]
         text = f"its worker died {cohort.deaths} times without progress: {error}"
@@ -360,6 +372,7 @@ class Driver:
         self._note(f"{cohort.label}: {why}")
         self.ledger.decide(cohort.id, [(None, "split", why)], cohort.progress)
         self.ledger.set_cohort(cohort.id, state="split")
+        cohort.progress = saved_progress(self.root, cohort)
         self._emit(cohort_event(cohort, "retry"))
         out = []
         for lanes in parts:
@@ -368,10 +381,11 @@ class Driver:
                 out.append(new_cohort(trials, sources_of(cohort.id, cohort.sources, lanes), cohort.mode))
         return out
 
-    def _fail(self, cohort: Cohort, lanes: list[int], reason: str, traceback: str) -> None:
+    def _fail(self, cohort: Cohort, lanes: list[int], report: Report) -> None:
         cohort.ended.update(lanes)
         for lane in lanes:
-            self._fail_trial(cohort.trials[lane], cohort.id, cohort.progress, reason, traceback)
+            reason = report.reasons.get(lane, report.error)
+            self._fail_trial(cohort.trials[lane], cohort.id, cohort.progress, reason, report.traceback)
 
     def _fail_trial(self, trial: Trial, cohort: str, progress: int, reason: str, traceback: str) -> None:
         RunFolder(self.root, trial).failed(traceback)
@@ -386,8 +400,3 @@ class Driver:
         if cohort.fence:
             self.ledger.set_cohort(cohort.id, state=state)
         self._emit(cohort_event(cohort, state))
-
-    def _note(self, text: str) -> None:
-        self._emit(note_event(text))
-        with (self.folder / "driver.log").open("a") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from harness.cohorts import Cohort, config_of
@@ -9,9 +12,36 @@ from harness.learner import learner_class
 from harness.messages import Report
 from harness.spec import Trial
 
-__all__ = ["Event", "cohort_event", "note_event", "report_event", "tracked_trial", "trial_event"]
+__all__ = ["Event", "Notes", "cohort_event", "note_event", "report_event", "tracked_trial", "trial_event"]
 
 Event = dict[str, Any]
+
+
+class Notes:
+    """Sentences for the person, which the driver's log keeps.
+
+    Args:
+        folder: the experiment's, which takes the log.
+        emit: hears them.
+    """
+
+    def __init__(self, folder: Path, emit: Callable[[Event], None]) -> None:
+        self._folder, self._emit, self._warned = folder, emit, set[str]()
+
+    def say(self, text: str) -> None:
+        """Tells a sentence."""
+        self._emit(note_event(text))
+        with (self._folder / "driver.log").open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def hear(self, label: str, report: Report) -> None:
+        """Tells a report's notes, and those of its warnings that were not told before."""
+        for text in report.notes:
+            self.say(f"{label}: {text}")
+        for about, text in report.warnings.items():
+            if about not in self._warned:
+                self._warned.add(about)
+                self.say(text)
 
 
 def note_event(text: str) -> Event:

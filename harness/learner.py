@@ -73,12 +73,14 @@ class LaneError(Exception):
     Args:
         lanes: indices of the lanes that cannot go on.
         reason: one sentence.
+        reasons: lane -> its own sentence, where lanes fail for different reasons.
     """
 
-    def __init__(self, lanes: Sequence[int], reason: str) -> None:
+    def __init__(self, lanes: Sequence[int], reason: str, reasons: Mapping[int, str] | None = None) -> None:
         super().__init__(reason)
         self.lanes = tuple(lanes)
         self.reason = reason
+        self.reasons = dict(reasons or {})
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Lanes:
         samplers: for every lane the generator whose rows it learns from beside real ones, or None; () for none.
         gang: the workers that train this cohort together, each with all of its lanes.
         notes: sentences for the log; the worker takes them into its next report.
+        warnings: sentences that are said once a run, whichever cohorts give them, by what they are about.
+        heed: called now and then in loops that may last minutes; raises where the worker must let go of the cohort.
     """
 
     configs: tuple[Any, ...]
@@ -125,6 +129,8 @@ class Lanes:
     samplers: tuple[nn.Module | None, ...] = ()
     gang: Gang = ALONE
     notes: list[str] = field(default_factory=list, compare=False)
+    warnings: dict[str, str] = field(default_factory=dict, compare=False)
+    heed: Callable[[], None] = field(default=lambda: None, compare=False)
 
     def __len__(self) -> int:
         return len(self.seeds)

@@ -69,7 +69,9 @@ class Report:
         results: lane -> result of the lanes that ended since the last report.
         mode: how the lanes are executed, and why.
         notes: sentences for the log.
+        warnings: sentences that are said once a run, by what they are about.
         lanes: for "lane_error", the lanes.
+        reasons: lane -> its own reason, where lanes fail for different ones; `error` holds for the others.
         error, traceback: for the error kinds.
     """
 
@@ -86,6 +88,8 @@ class Report:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     mode: str = ""
     notes: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
     lanes: tuple[int, ...] = ()
+    reasons: dict[int, str] = field(default_factory=dict)
     error: str = ""
     traceback: str = ""

@@ -91,7 +91,10 @@ class Worker:
         try:
             return action()
         except LaneError as error:
-            return Report("lane_error", cohort, lanes=error.lanes, error=error.reason, traceback=traceback.format_exc())
+            text = traceback.format_exc()
+            return Report(
+                "lane_error", cohort, lanes=error.lanes, error=error.reason, reasons=error.reasons, traceback=text
+            )
         except checkpoint.FencedError as error:
             return Report("fenced", cohort, error=str(error))
         except OSError as error:

@@ -12,7 +12,9 @@ from agents.envs.spaces import EnvSpec
 from agents.envs.wrappers import NORMALISERS
 from harness.spec import TransferConfig
 
-__all__ = ["NORMALISERS", "EnvConfig"]
+__all__ = ["MOST_STEPS", "NORMALISERS", "EnvConfig"]
+
+MOST_STEPS = 10_000  # of an evaluated or recorded episode whose environment has no limit and whose file names none
 
 
 class EnvConfig(TransferConfig):
@@ -51,6 +53,12 @@ class EnvConfig(TransferConfig):
     eval_sampled_episodes: int = Field(
         0, ge=0, description="episodes of one evaluation with actions drawn as in training"
     )
+    eval_max_steps: int = Field(
+        MOST_STEPS,
+        ge=1,
+        description="steps after which an evaluated or recorded episode is cut off, where the environment has no limit "
+        "of its own",
+    )
 
     @field_validator("wrappers", mode="before")
     @classmethod
@@ -75,6 +83,18 @@ class EnvConfig(TransferConfig):
         """What the environment looks like."""
         spec = spec_of(self.env, self.env_options, self.wrapped)
         return replace(spec, pixels=False) if self.normalises[0] else spec  # normalised pictures are no bytes
+
+    @property
+    def cut_after(self) -> int | None:
+        """Steps after which an evaluated or recorded episode is cut off; None where the environment has a limit."""
+        return None if self.env_spec.max_steps else self.eval_max_steps
+
+    def tell_cut(self, warnings: dict[str, str]) -> None:
+        """Adds the sentence for an episode that was cut off to a cohort's warnings."""
+        warnings[f"limit {self.env}"] = (
+            f"environment '{self.env}' has no time limit: an episode of an evaluation was cut off after"
+            f" {self.eval_max_steps:,} steps, and its return is that of those steps (eval_max_steps)"
+        )
 
     @property
     def data_sets(self) -> tuple[str, ...]:

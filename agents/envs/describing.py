@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from agents.envs.limits import own_limit
 from agents.envs.making import is_trusted, make_bare, make_gym
 from agents.envs.masks import drawing_allowed, says
 from agents.envs.packages import installed, package_of
@@ -93,7 +94,7 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
     action = _action(env.action_space)
     choices = action["kind"] in ("discrete", "multi-discrete")
     masked = choices and says(env, info)
-    limit = env.spec.max_episode_steps if env.spec else None
+    limit = own_limit(env)
     env.close()
     return {
         "obs_shape": list(seen.shape),

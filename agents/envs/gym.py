@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["GymEnvironments", "gym_spec", "make_gym"]
 
 EVALUATED_AT_ONCE = 10  # environments a lane; 100 of each would hold much memory for nothing
-EVALUATED_STEPS = 10_000  # of an episode whose environment has no time limit
 BLOCK = 32  # steps of an evaluation whose noise is drawn at once
 
 
@@ -89,7 +88,7 @@ class GymEnvironments:
         found = description_of(config.env, config.env_options, config.wrapped)
         bounds = [np.array(found[n]) for n in ("low", "high")]
         low, high = (b.reshape(self.spec.obs_shape) if b.ndim else b for b in bounds)
-        self.vector = Vector(self._engine(found), self.per_lane, (low, high), self._name, self._lost)
+        self.vector = Vector(self._engine(found), self.per_lane, (low, high), self._name, self._lost, self._lied)
 
     def start(self) -> dict[str, Any]:
         """Fresh episodes: {"obs": [K, N, ...], "return": [K, N] of the running episodes, "carry", "norm"}."""
@@ -142,7 +141,7 @@ class GymEnvironments:
         lost begins anew.
         """
         purpose = "env/evaluate-sampled" if sampled else "env/evaluate"
-        limit = self.spec.max_steps or EVALUATED_STEPS
+        limit = self.config.cut_after
         count = min(self.per_lane - self.config.n_envs, episodes)
         rows = self.rows[:, self.config.n_envs : self.config.n_envs + count]
         episode = np.tile(np.arange(count), (len(self.lanes), 1))  # which one an environment plays
@@ -154,6 +153,7 @@ class GymEnvironments:
         carry = self._no_carry(self._tensor(total))
         t = 0
         while playing.any():
+            self.lanes.heed()
             when = (purpose, progress, t)
             raw, carry = self._evaluated_actions(params, state["norm"], carry, obs, mask, when, sampled)
             step = self.vector.step(rows[playing], self._for_env(raw)[playing])
@@ -163,7 +163,11 @@ class GymEnvironments:
             again, ended = np.zeros(rows.shape, dtype=bool), np.zeros(rows.shape, dtype=bool)
             again[playing] = step.replaced
             ended[playing] = (step.terminated | step.truncated) & ~step.replaced
-            ended |= playing & ~again & (steps >= limit)
+            if limit is not None:
+                cut = playing & ~again & ~ended & (steps >= limit)
+                ended |= cut
+                if cut.any():
+                    self.config.tell_cut(self.lanes.warnings)
             for k, n in np.argwhere(ended):
                 returns[k, episode[k, n]] = total[k, n]
                 playing[k, n], episode[k, n], begun[k] = begun[k] < episodes, begun[k], begun[k] + 1
@@ -184,6 +188,7 @@ class GymEnvironments:
 
         def act(obs: np.ndarray, env: gymnasium.Env, info: dict[str, Any]) -> Any:
             nonlocal carry
+            self.lanes.heed()
             seen = self.normalising.frozen(norm, self._observed(np.asarray(obs)[None]))
             mask = allowed(env, info, self.spec.mask_width) if self.spec.masked else nothing
             action, carry = self.policy(params, carry, seen, self._tensor(np.asarray(mask)[None]), None)
@@ -191,7 +196,15 @@ class GymEnvironments:
 
         options = {**self.config.env_options, "render_mode": "rgb_array"}
         seed = derive_seed(self.lanes.seeds[lane], "env/record", progress)
-        return film(lambda: make_gym(self.config.env, options, self.config.wrapped, evaluating=True), act, seed)
+        episode, cut = film(
+            lambda: make_gym(self.config.env, options, self.config.wrapped, evaluating=True),
+            act,
+            seed,
+            self.config.cut_after,
+        )
+        if cut:
+            self.config.tell_cut(self.lanes.warnings)
+        return episode
 
     # What the environments are
 
@@ -228,6 +241,11 @@ class GymEnvironments:
             raise LaneError([lane], f"{sentence}; env_restarts = {allowed} allows no further replacement")
         self.replaced[lane] += 1
         self.lanes.notes.append(f"{sentence}; it is replaced, and the episodes that ran in its process are cut off")
+
+    def _lied(self, row: int, what: str) -> None:
+        """An environment left the box that it declares: said once a run, and training goes on."""
+        sentence = f"{self._name(row)} {what}: the space that it declares is wrong; training goes on"
+        self.lanes.warnings[f"space {self.config.env}"] = sentence
 
     # Resets and steps, with lanes
 

@@ -23,7 +23,6 @@ __all__ = ["Episode", "can_draw", "draw", "draw_grid", "episode_media", "film"]
 _log = logging.getLogger(__name__)
 
 MOST_FRAMES = 200
-MOST_STEPS = 10_000  # of an episode that never ends by itself
 FILMED = 2  # lanes of one configuration: drawing an episode costs about a second
 GRID_FPS = 8.0
 GRID_PIXELS = 200
@@ -126,24 +125,29 @@ def draw_grid(observed: np.ndarray) -> np.ndarray:
     return frames.round().astype(np.uint8).repeat(cell, axis=1).repeat(cell, axis=2)
 
 
-def film(make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int) -> Episode | None:
-    """One episode of a Gymnasium environment; None where it cannot be drawn.
+def film(
+    make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int, most: int | None = None
+) -> tuple[Episode | None, bool]:
+    """(one episode of a Gymnasium environment, whether it was cut off); (None, False) where it cannot be drawn.
 
     Args:
         make: gives the environment, made with `render_mode="rgb_array"`.
         act: from an observation, the environment and its information to the action that it takes; it may remember.
         seed: of the reset.
+        most: steps after which the episode is cut off; None where the environment has a limit of its own.
     """
-    return _attempted(lambda: _filmed(make, act, seed), "the environment")
+    return _attempted(lambda: _filmed(make, act, seed, most), "the environment") or (None, False)
 
 
-def _filmed(make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int) -> Episode | None:
+def _filmed(
+    make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: int, most: int | None
+) -> tuple[Episode, bool]:
     env = make()
     try:
         obs, info = env.reset(seed=seed)
         frames: list[np.ndarray] = []
         stride, total, steps, ended = 1, 0.0, 0, False
-        while not ended and steps < MOST_STEPS:
+        while not ended and steps != most:
             if steps % stride == 0:
                 frames.append(np.asarray(env.render(), dtype=np.uint8))
             if len(frames) > MOST_FRAMES:
@@ -152,7 +156,7 @@ def _filmed(make: Callable[[], gymnasium.Env], act: Callable[..., Any], seed: in
             total, steps, ended = total + float(reward), steps + 1, terminated or truncated
     finally:
         env.close()
-    return Episode(np.stack(frames), _fps(env) / stride, total, steps)
+    return Episode(np.stack(frames), _fps(env) / stride, total, steps), not ended
 
 
 def _classic(env_id: str, states: Sequence[Mapping[str, Tensor]]) -> tuple[np.ndarray, float]:

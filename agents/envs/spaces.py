@@ -131,7 +131,7 @@ class EnvSpec:
         mask_observed: whether it says so in its observations; the mask is taken out of them.
         tensor: whether it is one of ours, whose state is saved.
         pixels: whether observations are bytes 0 to 255 (`see` scales them).
-        max_steps: the time limit; None without one.
+        max_steps: steps after which the environment itself ends an episode; None where it has no limit.
     """
 
     id: str

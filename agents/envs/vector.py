@@ -18,6 +18,8 @@ from harness.learner import LaneError
 
 __all__ = ["Engine", "InProcess", "Stepped", "Vector"]
 
+MOST = np.finfo(np.float32).max
+
 
 class Engine(Protocol):
     """Where the environments are."""
@@ -93,6 +95,7 @@ class Vector:
         bounds: lowest and highest value of an observation, broadcast to it.
         name: what a row is called in sentences.
         lost: told of every process that died: (lane, sentence); raises LaneError where that was once too often.
+        lied: told once, the first time that an observation leaves the bounds: (row, where and by how much).
     """
 
     def __init__(
@@ -102,10 +105,13 @@ class Vector:
         bounds: tuple[np.ndarray, np.ndarray],
         name: Callable[[int], str],
         lost: Callable[[int, str], None],
+        lied: Callable[[int, str], None],
     ) -> None:
         self.engine, self.arrays, self.per_lane, self.name, self.lost = engine, engine.arrays, per_lane, name, lost
+        self.bounds, self.lied = bounds, lied
         self.low, self.high = _let_pass(*bounds)
         self._gone: set[int] = set()
+        self._told = False
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Resets some environments from seeds: (observations [B, ...], masks [B, A]).
@@ -120,7 +126,7 @@ class Vector:
             self._run("reset", left)
             left = [row for row in left if row in self._gone]
         obs = self.arrays.obs[rows]
-        self._check(rows, "observation", obs, self.low, self.high)
+        self._check_observation(rows, obs)
         return obs, self.arrays.mask[rows]
 
     def step(self, rows: np.ndarray, action: np.ndarray) -> Stepped:
@@ -147,13 +153,13 @@ class Vector:
         terminated, truncated = a.terminated[rows], a.truncated[rows]
         done = terminated | truncated
         obs, mask, reward = a.obs[rows], a.mask[rows], a.reward[rows]
-        self._check(rows, "observation", obs, self.low, self.high)
-        self._check(rows, "reward", reward, -np.finfo(float).max, np.finfo(float).max)
+        self._check_observation(rows, obs)
+        self._check(rows, "reward", reward, np.isfinite(reward))
         next_obs, next_mask = obs, mask
         if done.any():
             next_obs, next_mask = obs.copy(), mask.copy()
             next_obs[done], next_mask[done] = a.next_obs[rows[done]], a.next_mask[rows[done]]
-            self._check(rows, "observation", next_obs, self.low, self.high)
+            self._check_observation(rows, next_obs)
         return Stepped(obs, next_obs, mask, next_mask, reward, terminated, truncated, replaced)
 
     def close(self) -> None:
@@ -175,37 +181,50 @@ class Vector:
         a.reward[rows], a.terminated[rows], a.truncated[rows] = 0.0, False, True
 
     def _fail(self, wrong: dict[int, str]) -> None:
-        """Ends the lanes whose environments are wrong."""
-        if wrong:
-            lanes = sorted({row // self.per_lane for row in wrong})
-            sentences = [f"{self.name(row)} {text}{self._when(row)}" for row, text in wrong.items()]
-            raise LaneError(lanes, "; ".join(sentences))
+        """Ends the lanes whose environments are wrong; a lane's sentence is of its first one."""
+        if not wrong:
+            return
+        reasons: dict[int, str] = {}
+        for row, text in sorted(wrong.items()):
+            reasons.setdefault(row // self.per_lane, f"{self.name(row)} {text}{self._when(row)}")
+        raise LaneError(list(reasons), "; ".join(reasons.values()), reasons)
 
     def _when(self, row: int) -> str:
         doing = int(self.arrays.doing[row])
         return f" in {DOING[doing]}" if doing in (MAKING, RESETTING) else f" at step {self.engine.steps(row)}"
 
-    def _check(self, rows: np.ndarray, name: str, values: np.ndarray, low: Any, high: Any) -> None:
-        """Fails lanes whose values are not finite, or far out of their space."""
-        if values.dtype == np.uint8:
+    def _check_observation(self, rows: np.ndarray, obs: np.ndarray) -> None:
+        """Fails lanes whose observations are not finite; tells of the first that leaves its space."""
+        if obs.dtype == np.uint8:
             return
-        good = (values >= low) & (values <= high)  # False for NaN
-        if good.all():
+        inside = (obs >= self.low) & (obs <= self.high)  # False for NaN
+        if inside.all():
+            return
+        self._check(rows, "observation", obs, np.abs(obs) <= MOST)  # as tensors, which are of float32
+        if not self._told:
+            self._told = True
+            self._tell(rows, obs, inside)
+
+    def _tell(self, rows: np.ndarray, obs: np.ndarray, inside: np.ndarray) -> None:
+        """The space is wrong, not the episode: LunarLander and BipedalWalker leave theirs in ordinary ones."""
+        i, *place = np.argwhere(~inside)[0].tolist()
+        low, high = (np.broadcast_to(bound, obs.shape[1:])[*place] for bound in self.bounds)
+        where = place[0] if len(place) == 1 else place
+        found = f"gave {obs[i, *place]:g} in dimension {where} of its observation, outside [{low:g}, {high:g}]"
+        self.lied(int(rows[i]), found)
+
+    def _check(self, rows: np.ndarray, name: str, values: np.ndarray, finite: np.ndarray) -> None:
+        """Fails lanes whose values are not finite."""
+        if finite.all():
             return
         wrong = {}
-        for i in np.flatnonzero(~good.reshape(len(rows), -1).all(1)):
-            value = values[i][~good[i]].flat[0]
-            far = ", far outside its space" if np.isfinite(value) else ""
-            wrong[int(rows[i])] = f"gave the {name} {value:g}{far}"
+        for i in np.flatnonzero(~finite.reshape(len(rows), -1).all(1)):
+            wrong[int(rows[i])] = f"gave the {name} {values[i][~finite[i]].flat[0]:g}"
         self._fail(wrong)
 
 
 def _let_pass(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds that observations must keep: a box's own and its width more on either side, always finite.
-
-    LunarLander and BipedalWalker leave their boxes by a little.
-    """
-    most = np.finfo(np.float32).max
+    """Bounds outside which an observation has left its box by more than rounding, always finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        width = high - low
-        return np.maximum(low - width, -most), np.minimum(high + width, most)
+        slack = 1e-4 * (high - low)
+        return np.maximum(low - slack, -MOST), np.minimum(high + slack, MOST)

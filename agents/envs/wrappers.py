@@ -40,7 +40,15 @@ class ClipRewards(gymnasium.RewardWrapper):
 
 
 class FireReset(gymnasium.Wrapper):
-    """Presses FIRE, then the button after it, at the start of every episode: some games wait for that."""
+    """Presses FIRE, then the button after it, at the start of every episode and every life: some games wait for that.
+
+    Where a lost life ends an episode, its reset does it. Elsewhere, as in evaluations, it is done after the step that
+    lost the life, and what is earned meanwhile counts: a policy that never had to press FIRE plays on.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.lives = 0
 
     def reset(self, **options: Any) -> Any:
         obs, info = self.env.reset(**options)
@@ -48,7 +56,21 @@ class FireReset(gymnasium.Wrapper):
             obs, _, terminated, truncated, info = self.env.step(action)
             if terminated or truncated:
                 obs, info = self.env.reset()
+        self.lives = lives_of(self.env)
         return obs, info
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        before, self.lives = self.lives, lives_of(self.env)
+        if not 0 < self.lives < before:
+            return obs, reward, terminated, truncated, info
+        for press in (0, 1, 2):  # as EpisodicLife and then this do at a reset
+            if terminated or truncated:
+                break
+            obs, more, terminated, truncated, info = self.env.step(press)
+            reward = float(reward) + float(more)
+        self.lives = lives_of(self.env)
+        return obs, reward, terminated, truncated, info
 
 
 class EpisodicLife(gymnasium.Wrapper):
@@ -64,7 +86,7 @@ class EpisodicLife(gymnasium.Wrapper):
     def step(self, action: Any) -> Any:
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.over = terminated or truncated
-        lives = self._lives()
+        lives = lives_of(self.env)
         lost = 0 < lives < self.lives  # some games show 0 lives for a few frames before they end
         self.lives = lives
         return obs, reward, terminated or lost, truncated, info
@@ -76,11 +98,13 @@ class EpisodicLife(gymnasium.Wrapper):
             obs, _, terminated, truncated, info = self.env.step(0)
             if terminated or truncated:
                 obs, info = self.env.reset()
-        self.lives, self.over = self._lives(), False
+        self.lives, self.over = lives_of(self.env), False
         return obs, info
 
-    def _lives(self) -> int:
-        return int(self.env.get_wrapper_attr("ale").lives())
+
+def lives_of(env: gymnasium.Env) -> int:
+    """Lives that are left in a game of ALE."""
+    return int(env.get_wrapper_attr("ale").lives())
 
 
 def time_limit(env: gymnasium.Env, steps: int) -> gymnasium.Env:

@@ -22,8 +22,8 @@ class Broken(gymnasium.Env):
     """Counts; ends after 10 steps.
 
     Args:
-        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf-reward", "shape", "kind", "bounds", "word",
-            "drift" (steps depend on more than state and action), "hang-constructor".
+        fault: "", "hang", "hang-reset", "die", "exit", "raise", "nan", "inf", "inf-reward", "shape", "kind", "bounds",
+            "word", "drift" (steps depend on more than state and action), "hang-constructor".
         seeds: first seeds of the environments that it happens to; None for all.
         at: the step, counted over all episodes, from which on it happens.
         once: a file; the fault happens while it does not exist, and makes it.
@@ -80,6 +80,7 @@ class Broken(gymnasium.Env):
             raise RuntimeError("told to")
         lies = {
             "nan": obs * np.nan,
+            "inf": obs + np.inf,
             "shape": obs[:1],
             "kind": np.array(["a", "b"]),
             "bounds": obs + 100,
@@ -163,6 +164,13 @@ class Rude(Broken):
         return super().reset()
 
 
+class Endless(Broken):
+    """Ends for action 1 alone; reward 1 for every other step."""
+
+    def step(self, action: Any) -> Any:
+        return self._seen(), 1.0 - float(action), bool(action), False, {}
+
+
 class Narrow(Broken):
     """Takes seeds of 31 bits, as environments do that are written in C; numpy.random.seed takes 32."""
 
@@ -172,5 +180,5 @@ class Narrow(Broken):
         return super().reset(seed=seed, options=options)
 
 
-for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Narrow"):
+for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Endless", "Narrow"):
     gymnasium.register(f"{_name}-v0", f"tests.agents.broken_env:{_name}")

@@ -268,6 +268,49 @@ def test_through_the_driver_nothing_of_stable_baselines3_reaches_the_terminal(tm
     assert [w for w in recwarn if "mini-batch" in str(w.message)] == []
 
 
+def endless(monkeypatch, **more):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+    env = "tests.agents.broken_env:Endless-v0"
+    return started(SB3Config(**{"env": env, "steps": 16, "eval_episodes": 2, "eval_max_steps": 20, **more}))
+
+
+def test_an_episode_that_never_ends_is_cut_off_in_evaluation(monkeypatch):
+    learner, state = endless(monkeypatch)
+    monkeypatch.setattr(learner.model, "predict", lambda obs, **rest: (np.zeros(len(obs), int), None))
+    assert learner.evaluate(state)["return"].tolist() == [[20.0, 20.0]]
+    (said,) = learner.lanes.warnings.values()
+    assert "Endless-v0' has no time limit: an episode of an evaluation was cut off after 20 steps" in said
+    learner.close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"algo": "ARS", "hyper": {"n_delta": 1, "zero_policy": True}},
+        {"algo": "DQN", "hyper": {"train_freq": [1, "episode"], "exploration_final_eps": 0.0, "learning_starts": 99}},
+    ],
+)
+def test_training_that_waits_for_an_episodes_end_sees_one(more, monkeypatch):
+    learner, state = endless(monkeypatch, **more)
+    monkeypatch.setattr(learner.envs.action_space, "sample", lambda mask=None: 0)
+    learner.advance(state)
+    assert 20 in [episode["l"] for episode in learner.model.ep_info_buffer]
+    learner.close()
+
+
+def test_the_worker_may_let_go_of_a_rollout_and_of_an_evaluation(monkeypatch):
+    learner, state = endless(monkeypatch, eval_max_steps=10**9)
+
+    def let_go():
+        raise KeyboardInterrupt
+
+    object.__setattr__(learner.lanes, "heed", let_go)
+    for step in (learner.advance, learner.evaluate):
+        with pytest.raises(KeyboardInterrupt):
+            step(state)
+    learner.close()
+
+
 def test_environments_get_seeds_of_31_bits(monkeypatch):
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
     env = "tests.agents.broken_env:Narrow-v0"

@@ -11,7 +11,7 @@ import pytest
 
 from harness.driver import Driver, Outcome
 from harness.experiment import load_experiment
-from harness.learner import BUILTIN
+from harness.learner import BUILTIN, LaneError
 from harness.ledger import Ledger
 from tests.invariants import check_invariants, weights
 from tests.toy import Toy
@@ -95,6 +95,45 @@ def test_what_a_learner_notes_is_logged_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Toy, "advance", noted)
     _, events = run(tmp_path, "trials: [{learner: toy, steps: 50, seeds: 2}]")
     assert [e["text"] for e in events if e["kind"] == "note"][1:] == ["toy: an environment was replaced"]
+
+
+def test_a_lane_that_fails_costs_one_retry_from_the_checkpoint_and_is_told_once(tmp_path: Path):
+    _, events = run(tmp_path, "trials: [{learner: toy, steps: 50, seeds: 2, grid: {lane_error_at: [-1.0, 23.0]}}]")
+    told = [e.get("text") or e.get("reason") for e in events if e["kind"] in ("note", "trial")]
+    assert sum("told to" in text for text in told if text) == 2  # once a trial
+    cohorts = [(e["state"], e["lanes"], e["progress"]) for e in events if e["kind"] == "cohort"]
+    # boundaries at 10, 20, ...; the last checkpoint is at 20
+    assert cohorts == [("running", 4, 0), ("retry", 4, 20), ("running", 2, 20), ("done", 2, 50)]
+
+
+def test_the_only_lane_that_fails_is_not_tried_again(tmp_path: Path):
+    _, events = run(tmp_path, "trials: [{learner: toy, steps: 50, grid: {lane_error_at: [23.0]}}]")
+    assert [e["state"] for e in events if e["kind"] == "cohort"] == ["running", "failed"]
+
+
+def test_lanes_that_fail_for_different_reasons_tell_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    advance = Toy.advance
+
+    def fail(self, state):
+        if len(self.lanes) == 3:
+            raise LaneError((0, 2), "both", {0: "the first"})
+        return advance(self, state)
+
+    monkeypatch.setattr(Toy, "advance", fail)
+    outcome, _ = run(tmp_path, "trials: [{learner: toy, steps: 5, seeds: 3}]")
+    assert [t["reason"] for t in outcome.trials] == ["the first", "", "both"]
+
+
+def test_a_warning_is_told_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    advance = Toy.advance
+
+    def warned(self, state):
+        self.lanes.warnings["a"] = f"seen at {int(state['progress'][0])}"
+        return advance(self, state)
+
+    monkeypatch.setattr(Toy, "advance", warned)
+    _, events = run(tmp_path, "trials: [{learner: toy, steps: 50, grid: {width: [2, 3]}}]")  # two cohorts
+    assert sum(e["kind"] == "note" and e["text"].startswith("seen at ") for e in events) == 1
 
 
 def test_an_exception_halves_the_cohort_until_the_culprit_stands_alone(tmp_path: Path):

@@ -16,7 +16,7 @@ from agents.envs import EnvConfig, make_environments
 from agents.envs import gym as adapter
 from agents.envs.describing import describe
 from agents.envs.making import is_trusted, make_gym
-from agents.envs.wrappers import EpisodicLife
+from agents.envs.wrappers import EpisodicLife, FireReset
 from harness.learner import LaneError, Lanes
 from nets.lanes import Execution
 
@@ -200,6 +200,59 @@ def test_a_lost_life_ends_an_episode_and_the_game_goes_on():
     assert game.games == 3
 
 
+class Waits(Lives):
+    """Two lives of a game that stands still until FIRE is pressed, then loses a life at once for action 3."""
+
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def lives(self):
+        return self.left
+
+    def reset(self, *, seed=None, options=None):
+        self.left, self.fired, self.pressed = 2, False, []
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.pressed.append(action)
+        self.fired = self.fired or action == 1
+        lost = self.fired and action == 3
+        self.left -= lost
+        self.fired = self.fired and not lost
+        return np.zeros(1, np.float32), float(action == 2), self.left == 0, False, {}
+
+
+def test_fire_is_pressed_for_every_life_in_evaluation_as_in_training():
+    game = Waits()
+    env = FireReset(game)
+    env.reset()
+    _, reward, terminated, _, _ = env.step(3)
+    assert (game.pressed, reward, terminated) == ([1, 2, 3, 0, 1, 2], 1.0, False)
+    assert env.step(3)[2]
+    training = FireReset(EpisodicLife(game))
+    training.reset()
+    assert training.step(3)[2]
+    training.reset()
+    assert game.pressed == [1, 2, 3, 0, 1, 2]
+
+
+def test_breakout_is_played_to_its_last_life():
+    if importlib.util.find_spec("ale_py") is None:
+        pytest.skip("Breakout needs ale_py, which is not installed")
+
+    def to_the_right(params, carry, obs, mask, noise):
+        return torch.full(obs.shape[:1], 2), carry  # never FIRE
+
+    wrappers = [{"atari": {"screen_size": 36, "frames": 1, "noop_max": 0, "frame_skip": 12}}]
+    envs, state, lanes = start(
+        "ALE/Breakout-v5", policy=to_the_right, wrappers=wrappers, n_envs=1, eval_episodes=1, seeds=(3,)
+    )
+    envs.evaluate({}, state, 0, 1)
+    slot = envs.vector.engine._slots[1]
+    assert slot.env.get_wrapper_attr("ale").lives() == 0
+    assert lanes.warnings == {}
+    envs.close()
+
+
 @pytest.mark.parametrize("env", ["Masked-v0", "Told-v0"])
 def test_masks_reach_the_policy(env, monkeypatch):
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
@@ -259,12 +312,55 @@ def test_evaluation_is_a_function_of_seed_and_progress_and_ends():
 
 
 def test_an_episode_without_a_limit_is_cut_off_in_evaluation(monkeypatch):
-    monkeypatch.setattr(adapter, "EVALUATED_STEPS", 7)
     monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
-    envs, state, _ = start(HERE + "Odd-v0", env_workers=0)
+    envs, state, lanes = start(HERE + "Odd-v0", env_workers=0, eval_max_steps=7)
     assert envs.spec.max_steps is None
     assert envs.evaluate({}, state, 0, 3)[0].tolist() == [7 * 5.0] * 3  # action 0, counted from 5
+    (said,) = lanes.warnings.values()
+    assert "Odd-v0' has no time limit: an episode of an evaluation was cut off after 7 steps" in said
     envs.close()
+
+
+def test_an_episode_that_ends_at_its_own_limit_is_not_cut():
+    envs, state, lanes = start("CartPole-v1", env_options={"max_episode_steps": 7}, eval_max_steps=4)
+    assert (envs.evaluate({}, state, 0, 3) == 7).all()
+    assert lanes.warnings == {}
+    envs.close()
+
+
+def test_the_worker_may_let_go_of_an_evaluation(monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
+    envs, state, lanes = start(HERE + "Odd-v0", env_workers=0)
+
+    def let_go():
+        raise KeyboardInterrupt
+
+    object.__setattr__(lanes, "heed", let_go)
+    with pytest.raises(KeyboardInterrupt):
+        envs.evaluate({}, state, 0, 3)
+    envs.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "wrappers", "needs", "limit"),
+    [
+        ("CartPole-v1", {"max_episode_steps": 30}, [], "gymnasium", 30),
+        ("CartPole-v1", {"max_episode_steps": -1}, [], "gymnasium", None),
+        ("CartPole-v1", {}, [{"time-limit": {"steps": 8}}], "gymnasium", 8),
+        ("CartPole-v1", {"max_episode_steps": 30}, [{"time-limit": {"steps": 80}}], "gymnasium", 30),
+        (HERE + "Odd-v0", {}, [], "gymnasium", None),
+        ("ALE/Breakout-v5", {}, ["atari"], "ale_py", 27_000),
+        ("ALE/Breakout-v5", {"frameskip": 5}, [], "ale_py", 21_600),
+        ("ALE/Breakout-v5", {"max_num_frames_per_episode": 1001}, ["atari"], "ale_py", 251),
+        ("ALE/Breakout-v5", {"max_num_frames_per_episode": 0}, ["atari"], "ale_py", None),
+        ("MiniGrid-Empty-5x5-v0", {}, ["image-only"], "minigrid", 100),
+        ("MiniGrid-Empty-5x5-v0", {"max_steps": 7}, ["image-only", {"time-limit": {"steps": 8}}], "minigrid", 7),
+    ],
+)
+def test_environments_are_asked_for_the_limit_that_they_keep_to_themselves(env, options, wrappers, needs, limit):
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"{env} needs {needs}, which is not installed")
+    assert describe(env, options, wrappers)["max_steps"] == limit
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -346,7 +442,7 @@ def test_a_constructor_that_hangs_does_not_hang_the_plan(monkeypatch):
         ("inf-reward", "gave the reward inf at step 5"),
         ("shape", r"gave an observation of shape \[1\]; its space says \[2\] at step 5"),
         ("kind", "gave an observation of type <U1; its space says float32 at step 5"),
-        ("bounds", "far outside its space at step 5"),
+        ("inf", "gave the observation inf at step 5"),
         ("word", "gave a reward that is not a number: 'much' at step 5"),
         ("raise", "raised RuntimeError: told to at step 5"),
     ],
@@ -363,8 +459,38 @@ def test_an_environment_that_breaks_its_own_space_is_named(fault, sentence, work
     assert "Broken-v0' (training 1 of the trial with seed 4)" in caught.value.reason
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_box_that_lies_is_named_once_and_fails_nothing(workers, monkeypatch):
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
+    envs, state, lanes = start(HERE + "Broken-v0", env_options={"fault": "bounds"}, env_workers=workers)
+    state, rollout = envs.collect({}, state, 0)
+    assert (rollout.obs > 90).any()  # it did leave its box of -4 to 4
+    sentences = list(lanes.warnings.values())
+    assert len(sentences) == 1
+    assert "environment 'tests.agents.broken_env:Broken-v0' (training 0 of the trial with seed 3) gave " in sentences[0]
+    assert " in dimension 0 of its observation, outside [-4, 4]: the space that it declares is wrong" in sentences[0]
+    lanes.warnings.clear()
+    envs.collect({}, state, 16)
+    assert lanes.warnings == {}
+    envs.close()
+
+
+def test_lunar_lander_flies_out_of_its_box():
+    if importlib.util.find_spec("Box2D") is None:
+        pytest.skip("LunarLander needs Box2D, which is not installed")
+
+    def climb(params, carry, obs, mask, noise):
+        return torch.full(obs.shape[:1], 2), carry  # the main engine
+
+    envs, state, lanes = start("LunarLander-v3", steps=150, policy=climb, n_envs=1, eval_episodes=1, seeds=(3,))
+    _, rollout = envs.collect({}, state, 0)
+    assert rollout.obs[..., 1].max() > 2.5
+    assert "in dimension 1 of its observation, outside [-2.5, 2.5]" in lanes.warnings["space LunarLander-v3"]
+    envs.close()
+
+
 def test_environments_get_seeds_of_31_bits(monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
     envs, state, _ = start(HERE + "Narrow-v0", seeds=(0, 2**63 - 1), n_envs=8, env_workers=0)  # it refuses longer ones
     state, _ = envs.collect({}, state, 0)
     envs.checkpointed(state, 16)

@@ -147,18 +147,24 @@ class Counting(gymnasium.Env):
 @pytest.mark.parametrize(("steps", "stride"), [(150, 1), (201, 2), (900, 8)])
 def test_long_episodes_are_drawn_at_even_steps(steps, stride):
     env = Counting(steps)
-    episode = film(lambda: env, lambda *given: 1, seed=0)
+    episode, cut = film(lambda: env, lambda *given: 1, seed=0)
+    assert not cut
     np.testing.assert_array_equal(episode.frames[:, 0, 0, 0], np.arange(0, steps, stride) // 8)
     assert len(episode.frames) <= MOST_FRAMES
     assert (episode.fps, episode.total, episode.steps) == (40 / stride, float(steps), steps)
     assert env.closed
 
 
+def test_an_episode_without_end_is_cut_off():
+    episode, cut = film(lambda: Counting(900), lambda obs: 1, seed=0, most=10)
+    assert (cut, episode.steps, len(episode.frames)) == (True, 10, 10)
+
+
 def test_where_nothing_can_be_drawn_there_is_no_video_and_no_error(monkeypatch):
     said = []  # not caplog: Prefect and Ray, in earlier tests of the same process, rearrange all logging
     monkeypatch.setattr(render._log, "warning", lambda text, *values: said.append(text % values))
     env = Counting(5, broken=True)
-    assert film(lambda: env, lambda *given: 1, seed=0) is None
+    assert film(lambda: env, lambda *given: 1, seed=0) == (None, False)
     assert env.closed
     assert "no display" in said[0]
-    assert film(lambda: gymnasium.make("NotInstalled-v0"), lambda *given: 1, seed=0) is None
+    assert film(lambda: gymnasium.make("NotInstalled-v0"), lambda *given: 1, seed=0) == (None, False)

@@ -52,7 +52,6 @@ def undisturbed(tmp_path_factory):
         ("shape", 0, "gave an observation of shape [1]; its space says [2] at step "),
         pytest.param("hang-reset", 2, "hangs: its reset has not come back", marks=pytest.mark.slow),
         pytest.param("exit", 1, "is lost: its process exited with code 3", marks=pytest.mark.slow),
-        pytest.param("bounds", 1, "far outside its space at step ", marks=pytest.mark.slow),
     ],
 )
 def test_the_other_trials_are_unharmed(tmp_path, undisturbed, fault, workers, sentence):
