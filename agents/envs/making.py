@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TransformAction, TransformObservation
 
 from agents.envs.packages import missing, package_of, register
+from agents.envs.pictures import is_picture, layout, picture_last
 from agents.envs.wrappers import flatten, wrap
 
 __all__ = ["TRUSTED", "is_trusted", "make_bare", "make_gym"]
@@ -106,30 +107,44 @@ def _as_array(env: gymnasium.Env) -> gymnasium.Env:
     space = env.observation_space
     if not isinstance(space, spaces.Box):
         raise ValueError(f"observations {space} cannot be made an array")
-    change = _to_channels_first(space)
-    if change is None:
-        return env
-    low, high = change(space.low), change(space.high)
-    return TransformObservation(env, change, spaces.Box(low, high, dtype=space.dtype.type))
+    first, picture = False, True
+    if len(space.shape) in (3, 4) or (len(space.shape) == 2 and space.dtype == np.uint8):
+        first, channels = layout(env)
+        picture = space.dtype != np.uint8 or is_picture(env, channels)
+    change = _to_channels_first(space, first)
+    if change is not None:
+        low, high = change(space.low), change(space.high)
+        env = TransformObservation(env, change, spaces.Box(low, high, dtype=space.dtype.type))
+    return env if picture else _as_numbers(env)
 
 
-def _to_channels_first(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray] | None:
+def _as_numbers(env: gymnasium.Env) -> gymnasium.Env:
+    """Bytes that are no brightnesses, as float32: networks see them as they are."""
+    space = env.observation_space
+    assert isinstance(space, spaces.Box)
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return TransformObservation(env, lambda obs: obs.astype(np.float32), spaces.Box(low, high, dtype=np.float32))
+
+
+def _to_channels_first(space: spaces.Box, first: bool | None = None) -> Callable[[np.ndarray], np.ndarray] | None:
     """How an observation becomes what networks take; None where it is that already.
 
-    Pictures: [H, W] bytes, [H, W, C] or stacked [F, H, W, C]; the channel axis is the one that is shortest.
+    Args:
+        space: of numbers, pictures [H, W] of bytes, [H, W, C] or [C, H, W], or stacks of pictures.
+        first: whether channels come before height and width; None by Gymnasium's convention.
     """
     shape = space.shape
     if not shape:
         return lambda obs: np.reshape(obs, 1)
     if len(shape) == 2 and space.dtype == np.uint8:
         return lambda obs: obs[None]
-    last = len(shape) >= 3 and shape[-1] < min(shape[-3:-1])
-    if len(shape) == 3 and last:
-        return lambda obs: np.moveaxis(obs, -1, 0)
-    if len(shape) == 4:  # a stack of pictures: its frames become channels
-        size = (-1, *(shape[1:3] if last else shape[2:]))
-        return lambda obs: (np.moveaxis(obs, -1, 1) if last else obs).reshape(size)
-    return None
+    if len(shape) not in (3, 4):
+        return None
+    last = bool(picture_last(shape[-3:])) if first is None else not first
+    if len(shape) == 3:
+        return (lambda obs: np.moveaxis(obs, -1, 0)) if last else None
+    size = (-1, *(shape[1:3] if last else shape[2:]))  # a stack of pictures: its frames become channels
+    return lambda obs: (np.moveaxis(obs, -1, 1) if last else obs).reshape(size)
 
 
 def _flat_actions(env: gymnasium.Env) -> gymnasium.Env:

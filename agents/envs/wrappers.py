@@ -24,7 +24,9 @@ from gymnasium.wrappers import (
 )
 
 from agents.envs.masks import mask_apart
+from agents.envs.missions import FlatMission, has_mission
 from agents.envs.observing import FrameSkip, History, MaskVelocity, TimeFeature, greyscale, resize
+from agents.envs.pictures import Picture, holds_codes, scale_pictures
 
 __all__ = ["NORMALISERS", "WRAPPERS", "check_wrappers", "flatten", "wrap"]
 
@@ -163,14 +165,20 @@ def image_only(env: gymnasium.Env) -> gymnasium.Env:
     return TransformObservation(env, lambda obs: obs["image"], space["image"])
 
 
-def flatten(env: gymnasium.Env) -> gymnasium.Env:
-    """One vector of numbers: names and tuples side by side, discrete ones as one-hot, MiniGrid's text by letters."""
-    space = env.observation_space
-    if isinstance(space, spaces.Dict) and "mission" in space.spaces:
-        from minigrid.wrappers import FlatObsWrapper
+def picture(env: gymnasium.Env, last: bool = True, scaled: bool = True) -> gymnasium.Env:
+    """Says which axis of a picture holds the channels, and whether its bytes are brightnesses from 0 to 255."""
+    return Picture(env, last, scaled)
 
-        return FlatObsWrapper(env)
-    return FlattenObservation(env)
+
+def flatten(env: gymnasium.Env, scaled: bool = True, letters: int = 0) -> gymnasium.Env:
+    """One vector of numbers: names and tuples side by side, discrete ones as one-hot, MiniGrid's mission by letters.
+
+    Pictures, bytes from 0 to 255, become numbers from 0 to 1 unless `scaled` is false. `letters` is the room for a
+    mission; 0: for the longest that the environment may give.
+    """
+    if scaled and not holds_codes(env):
+        env = scale_pictures(env)
+    return FlatMission(env, letters) if has_mission(env.observation_space) else FlattenObservation(env)
 
 
 WRAPPERS: dict[str, Callable[..., gymnasium.Env]] = {
@@ -187,6 +195,7 @@ WRAPPERS: dict[str, Callable[..., gymnasium.Env]] = {
     "mask-velocity": MaskVelocity,
     "resize": resize,
     "greyscale": greyscale,
+    "picture": picture,
 }
 # what shapes training and would falsify a score: evaluation plays the whole game for its own rewards
 _NOT_EVALUATED = {"clip-rewards": None, "atari": {"life_loss": False, "clip_rewards": False}}
