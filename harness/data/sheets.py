@@ -29,6 +29,11 @@ MISSING = frozenset(
     ("", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
 ) | frozenset(("NA", "NULL", "NaN", "NaT", "n/a", "nan", "null"))
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}  # that are refused
+CSV_ERRORS = {
+    "unexpected end of data": 'a quote (") is opened and never closed',
+    """',' expected after '"'""": 'a closing quote (") has something else than a comma behind it',
+    "field larger than": f"a value has more than {csv.field_size_limit():,} characters; is a quote never closed?",
+}
 NAME_COLUMNS = "give every column a name that is not a number in the first line"
 ROW_NUMBERS = "remove it (pandas leaves it out with index=False) or name it"
 
@@ -121,7 +126,7 @@ def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
                 records.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        what = {"unexpected end of data": 'a quote (") is opened and never closed'}.get(str(error), str(error))
+        what = next((what for start, what in CSV_ERRORS.items() if str(error).startswith(start)), str(error))
         raise DataError(f'{path}, line {line}: {what}; close every quote, or write "" inside of quotes') from None
     return records
 
