@@ -68,17 +68,20 @@ def normaliser_variance(state: Mapping[str, Tensor]) -> Tensor:
     return torch.where(state["count"] > 1, state["m2"] / state["count"].clamp(min=1), 1.0)
 
 
-def normalise(state: Mapping[str, Tensor], x: Tensor, clip: float = 10.0, eps: float = 1e-8) -> Tensor:
-    """(x - mean) / sqrt(variance + eps), clipped to [-clip, clip], in the type of x.
+def normalise(
+    state: Mapping[str, Tensor], x: Tensor, clip: float = 10.0, eps: float = 1e-8, dtype: torch.dtype | None = None
+) -> Tensor:
+    """(x - mean) / sqrt(variance + eps), clipped to [-clip, clip].
 
     Args:
         state: of `normaliser_update`.
-        x: [..., *shape].
+        x: [..., *shape]; large numbers that differ little must come in float64.
         clip: largest absolute value.
         eps: added to the variance.
+        dtype: of the result; None: that of x.
     """
     z = (x.to(state["mean"].dtype) - state["mean"]) * torch.rsqrt(normaliser_variance(state) + eps)
-    return z.clamp(-clip, clip).to(x.dtype)
+    return z.clamp(-clip, clip).to(dtype or x.dtype)
 
 
 # Rewards: divided by the standard deviation of the discounted return, as stable-baselines3's `VecNormalize`

@@ -110,10 +110,12 @@ def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> d
 
 
 def _stored(space: spaces.Box) -> str:
-    """Pictures stay bytes, doubles doubles; all else becomes float32."""
+    """Pictures stay bytes, doubles doubles, as do integers that float32 does not hold; all else becomes float32."""
     if space.dtype == np.uint8 and len(space.shape) == 3:
         return "uint8"
-    return "float64" if space.dtype == np.float64 else "float32"
+    most = max(abs(float(bound)) for bound in (space.low.min(), space.high.max()))
+    large = np.issubdtype(space.dtype, np.integer) and most > 2**24
+    return "float64" if large or space.dtype == np.float64 else "float32"
 
 
 def _short(bound: np.ndarray) -> float | list[float]:

@@ -72,7 +72,7 @@ class GymEnvironments:
         self.policy, self.lanes, self.config, self.n_steps = policy, lanes, config, n_steps
         self.carry, self.fit, self.gamma = carry, fit, gamma
         self.spec = config.env_spec
-        self.normalising = Normalising(*config.normalises)
+        self.normalising = Normalising(*config.normalises, dtype=lanes.execution.dtype)
         each = lanes.execution.each
         self._sample = each(policy)
         self._greedy = each(lambda params, carry, obs, mask: policy(params, carry, obs, mask, None), rare=True)
@@ -318,9 +318,9 @@ class GymEnvironments:
         return self.lanes.execution.tensor(array)
 
     def _observed(self, obs: np.ndarray) -> Tensor:
-        """Observations as tensors; pictures stay bytes unless they are normalised."""
-        if self.normalising.observations and obs.dtype == np.uint8:
-            obs = obs.astype(np.float32)
+        """Observations as tensors; pictures stay bytes, but numbers to normalise are rounded after that."""
+        if self.normalising.observations:
+            return self.lanes.execution.move(torch.as_tensor(obs.astype(np.float64)))
         return self._tensor(obs)
 
     def _for_env(self, action: Tensor) -> np.ndarray:

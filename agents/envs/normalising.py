@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.learner import Lanes, tree_map
@@ -30,10 +31,11 @@ class Normalising:
     Args:
         observations: about mean 0 and variance 1, clipped to 10.
         rewards: divided by the standard deviation of the discounted return, clipped to 10.
+        dtype: of normalised observations; None: as they come.
     """
 
-    def __init__(self, observations: bool, rewards: bool) -> None:
-        self.observations, self.rewards = observations, rewards
+    def __init__(self, observations: bool, rewards: bool, dtype: torch.dtype | None = None) -> None:
+        self.observations, self.rewards, self.dtype = observations, rewards, dtype
 
     def start(self, obs_shape: Sequence[int], n_envs: int, lanes: Lanes) -> dict[str, Any]:
         """The moments of all lanes at progress 0, {} where nothing is normalised."""
@@ -49,7 +51,7 @@ class Normalising:
         if not self.observations:
             return norm, obs
         moments = normaliser_update(norm["obs"], obs)
-        return {**norm, "obs": moments}, normalise(moments, obs)
+        return {**norm, "obs": moments}, self._seen(moments, obs)
 
     def step(
         self, norm: Any, obs: Tensor, next_obs: Tensor, reward: Tensor, done: Tensor, gamma: Tensor
@@ -67,7 +69,7 @@ class Normalising:
         norm = dict(norm)
         if self.observations:
             norm["obs"] = normaliser_update(norm["obs"], obs)
-            obs, next_obs = normalise(norm["obs"], obs), normalise(norm["obs"], next_obs)
+            obs, next_obs = self._seen(norm["obs"], obs), self._seen(norm["obs"], next_obs)
         if self.rewards:
             after = rewards_update(norm["reward"], reward, done, gamma)
             reward = normalise_rewards(after, reward)
@@ -76,4 +78,7 @@ class Normalising:
 
     def frozen(self, norm: Any, obs: Tensor) -> Tensor:
         """What the policy sees of observations that leave the moments as they are."""
-        return normalise(norm["obs"], obs) if self.observations else obs
+        return self._seen(norm["obs"], obs) if self.observations else obs
+
+    def _seen(self, moments: Any, obs: Tensor) -> Tensor:
+        return normalise(moments, obs, dtype=self.dtype)

@@ -69,9 +69,9 @@ def _found(name: str) -> tuple[Path, dict[str, str]]:
         place, columns = (name, {}) if Path(name).exists() else divided(name)
         path = next((path for path in (Path(place), *own_folders(place)) if path.exists()), None)
     except (OSError, ValueError) as error:  # too long, not to be entered, or with a character that no path has
-        raise DataError(f"data: {shown!r} cannot be a path: {getattr(error, 'strerror', None) or error}") from None
+        raise DataError(f"{shown!r} cannot be a path: {getattr(error, 'strerror', None) or error}") from None
     if path is None:
-        raise DataError(f"data: there is no file or folder {shown!r}, neither here nor where {FOLDER} points")
+        raise DataError(f"there is no file or folder {shown!r}, neither here nor where {FOLDER} points")
     if not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: a pipe or a device, which may never end; save what it gives in a file")
     return path, columns
@@ -211,7 +211,8 @@ def _pair(path: Path, number: int, line: str) -> tuple[str, str]:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, or a thousand brackets
-        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        deep = "too many brackets inside of one another" if isinstance(error, RecursionError) else str(error)
+        why = error.msg if isinstance(error, json.JSONDecodeError) else deep
         raise DataError(f"{path}, line {number}: not JSON that can be read: {why}") from None
     source, target = (entry.get(key) if isinstance(entry, dict) else None for key in ("source", "target"))
     if not (isinstance(source, str) and isinstance(target, str) and source and target):

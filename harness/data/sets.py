@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -55,8 +56,16 @@ def _set(name: str) -> DataSet:
     if own.is_path(name):
         return own.opened(name)
     if name not in _SETS:
-        raise DataError(f"no data set is called {name!r}; there are {', '.join(names())}")
+        here = f"; for the file or folder of that name write ./{name}" if _is_here(name) else ""
+        raise DataError(f"no data set is called {name[:200]!r}{here}; there are {', '.join(names())}")
     return _SETS[name]
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).exists()
+    except (OSError, ValueError):  # no name of a file either
+        return False
 
 
 def about(name: str) -> Card:

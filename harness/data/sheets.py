@@ -29,6 +29,12 @@ MISSING = frozenset(
     ("", "?", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A")
 ) | frozenset(("NA", "NULL", "NaN", "NaT", "n/a", "nan", "null"))
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}  # that are refused
+LONGEST = 131_072  # characters of one value, the module's own limit
+CSV_ERRORS = {
+    "unexpected end of data": 'a quote (") is opened and never closed',
+    """',' expected after '"'""": 'a closing quote (") has something else than a comma behind it',
+    "field larger than": f"a value has more than {LONGEST:,} characters; is a quote never closed?",
+}
 NAME_COLUMNS = "give every column a name that is not a number in the first line"
 ROW_NUMBERS = "remove it (pandas leaves it out with index=False) or name it"
 
@@ -113,6 +119,7 @@ def read_csv(path: Path) -> Sheet:
 
 def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
     """Lines that are not blank, each with its number; a record with line ends inside of quotes starts there."""
+    csv.field_size_limit(LONGEST)  # it belongs to the process, others may have changed it
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     records, line = [], 1
     try:
@@ -121,7 +128,7 @@ def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
                 records.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        what = {"unexpected end of data": 'a quote (") is opened and never closed'}.get(str(error), str(error))
+        what = next((what for start, what in CSV_ERRORS.items() if str(error).startswith(start)), str(error))
         raise DataError(f'{path}, line {line}: {what}; close every quote, or write "" inside of quotes') from None
     return records
 
@@ -204,7 +211,8 @@ def read_parquet(path: Path) -> Sheet:
         table = parquet.ParquetFile(path).read()
         columns = [_spelled(column, pyarrow.types.is_floating(column.type)) for column in table.columns]
     except Exception as error:  # of its many readers
-        raise DataError(f"{path}: cannot be read as Parquet, save it again: {error}") from None
+        why = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as Parquet, save it again: {why}") from None
     kept = [place for place, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
     if len(kept) < 2:
         raise DataError(f"{path}: at least two columns are needed")

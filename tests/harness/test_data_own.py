@@ -149,8 +149,9 @@ def test_a_truncated_parquet_is_named(tmp_path):
     pandas.DataFrame({"a": range(9), "target": range(9)}).to_parquet(tmp_path / "a.parquet")
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole[:-20])
-    with pytest.raises(data.DataError, match=r"a\.parquet: cannot be read as Parquet"):
+    with pytest.raises(data.DataError, match=r"a\.parquet: cannot be read as Parquet") as error:
         data.card(str(tmp_path / "a.parquet"))
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_value_of_parquet_is_named(tmp_path):

@@ -251,7 +251,7 @@ def test_many_columns_of_words_are_counted(tmp_path):
     ("text", "message"),
     [
         (lines(NUMBERS) + '5,"6,1\n' + lines(NUMBERS), r"line 21: a quote \(\"\) is opened and never closed"),
-        (lines(NUMBERS) + "5," + "6" * 140_000 + ",1\n", r"line 21: field larger than field limit"),
+        (lines(NUMBERS) + "5," + "6" * 140_000 + ",1\n", r"line 21: a value has more than 131,072 characters"),
         (lines(NUMBERS) + '5,"6' + ",1\n" * 50_000, r"line 21: "),
         (lines(NUMBERS).replace(",", ";"), "its values are separated by semicolons; save it with commas"),
         (lines(NUMBERS).replace(",", "  "), "its values are separated by blanks; save it with commas"),
