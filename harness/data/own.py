@@ -26,6 +26,7 @@ import numpy as np
 
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows, cut, hashed_order, places, split_sizes
 from harness.data.files import FOLDER, own_folders
+from harness.data.image_files import pixels, scaled
 from harness.data.labelled import divided, is_labelled, labelled
 from harness.data.tables import standardised
 
@@ -113,16 +114,16 @@ def images(name: str, folder: Path) -> DataSet:
         raise DataError(f"{folder}: no folders in it; put the images of each class into a folder of its own")
     files = [(file, label) for label, inner in enumerate(classes) for file in _images_of(inner)]
     _enough(folder, len(files), "images")
-    pixels = [_pixels(file) for file, _ in files]
-    if any(image.ndim == 3 for image in pixels):
-        pixels = [image if image.ndim == 3 else np.repeat(image[None], 3, 0) for image in pixels]
-    for (file, _), image in zip(files, pixels, strict=True):
-        if image.shape != pixels[0].shape:
-            sizes = f"{image.shape[-1]} x {image.shape[-2]} pixels, {files[0][0]} has {pixels[0].shape[-1]}"
-            raise DataError(f"{file}: {sizes} x {pixels[0].shape[-2]}; bring all to one size")
-    content = [f"{label}".encode() + image.tobytes() for (_, label), image in zip(files, pixels, strict=True)]
+    read = [pixels(file) for file, _ in files]
+    if any(image.ndim == 3 for image in read):
+        read = [image if image.ndim == 3 else np.repeat(image[None], 3, 0) for image in read]
+    for (file, _), image in zip(files, read, strict=True):
+        if image.shape != read[0].shape:
+            sizes = f"{image.shape[-1]} x {image.shape[-2]} pixels, {files[0][0]} has {read[0].shape[-1]}"
+            raise DataError(f"{file}: {sizes} x {read[0].shape[-2]}; bring all to one size")
+    content = [f"{label}".encode() + image.tobytes() for (_, label), image in zip(files, read, strict=True)]
     order = hashed_order(content)
-    x = np.divide(np.stack(pixels)[order], np.float32(255), dtype=np.float32)
+    x = np.stack([scaled(image) for image in read])[order]
     sizes_of = split_sizes(len(files))
     splits = cut(x, np.array([label for _, label in files])[order], sizes_of)
     _learnable(folder, splits, [inner.name for inner in classes])
@@ -134,19 +135,6 @@ def _images_of(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"{folder}: no images of this class ({', '.join(IMAGES)}); add some or remove the folder")
     return files
-
-
-def _pixels(file: Path) -> np.ndarray:
-    """uint8 [H, W] of a grey image, else [3, H, W]."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            if image.mode in ("1", "L", "LA"):
-                return np.asarray(image.convert("L"))
-            return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-    except (OSError, SyntaxError) as error:  # PIL's own errors are these two
-        raise DataError(f"{file}: not a readable image; replace or remove it ({error})") from None
 
 
 # Tables
