@@ -1,6 +1,7 @@
 """The user's own data: `data: PATH` instead of a name.
 
     flowers/                a folder of images by class: flowers/rose/1.png, flowers/tulip/7.jpg ...
+    faces/                  images without classes, for generators: faces/1.png, faces/2.png ...
     houses.csv, .parquet    a table of numbers; the column `target` (or `label`, else the last) is to be predicted
     novel.txt, novels/      text, character by character; the files of a folder are its documents
     pairs.jsonl             lines of {"source": "...", "target": "..."}
@@ -24,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data import image_files
 from harness.data.cards import Card, DataError, DataSet, Kind, Rows, cut, hashed_order, places, split_sizes
 from harness.data.files import FOLDER, own_folders
-from harness.data.image_files import pixels, scaled
 from harness.data.labelled import divided, is_labelled, labelled
 from harness.data.tables import standardised
 
@@ -110,20 +111,22 @@ def _decoded(path: Path) -> str:
 def images(name: str, folder: Path) -> DataSet:
     """A folder of images by class; grey ones [H, W], others [3, H, W]."""
     classes = sorted(inner for inner in folder.iterdir() if inner.is_dir())
+    if not classes and any(file.suffix.lower() in IMAGES for file in folder.iterdir()):
+        classes = [folder]  # images without classes, for generators
     if not classes:
         raise DataError(f"{folder}: no folders in it; put the images of each class into a folder of its own")
     files = [(file, label) for label, inner in enumerate(classes) for file in _images_of(inner)]
     _enough(folder, len(files), "images")
-    read = [pixels(file) for file, _ in files]
-    if any(image.ndim == 3 for image in read):
-        read = [image if image.ndim == 3 else np.repeat(image[None], 3, 0) for image in read]
-    for (file, _), image in zip(files, read, strict=True):
-        if image.shape != read[0].shape:
-            sizes = f"{image.shape[-1]} x {image.shape[-2]} pixels, {files[0][0]} has {read[0].shape[-1]}"
-            raise DataError(f"{file}: {sizes} x {read[0].shape[-2]}; bring all to one size")
-    content = [f"{label}".encode() + image.tobytes() for (_, label), image in zip(files, read, strict=True)]
+    pixels = [image_files.pixels(file) for file, _ in files]
+    if any(image.ndim == 3 for image in pixels):
+        pixels = [image if image.ndim == 3 else np.repeat(image[None], 3, 0) for image in pixels]
+    for (file, _), image in zip(files, pixels, strict=True):
+        if image.shape != pixels[0].shape:
+            sizes = f"{image.shape[-1]} x {image.shape[-2]} pixels, {files[0][0]} has {pixels[0].shape[-1]}"
+            raise DataError(f"{file}: {sizes} x {pixels[0].shape[-2]}; bring all to one size")
+    content = [f"{label}".encode() + image.tobytes() for (_, label), image in zip(files, pixels, strict=True)]
     order = hashed_order(content)
-    x = np.stack([scaled(image) for image in read])[order]
+    x = np.stack([image_files.scaled(image) for image in pixels])[order]
     sizes_of = split_sizes(len(files))
     splits = cut(x, np.array([label for _, label in files])[order], sizes_of)
     _learnable(folder, splits, [inner.name for inner in classes])
