@@ -54,7 +54,9 @@ def test_thirty_images_without_classes_are_enough(tmp_path, learner, config, cou
 
 @pytest.mark.parametrize(("count", "held"), [(27, 5), (6, 1)])
 def test_fewer_are_refused_before_anything_is_trained(tmp_path, count, held):
-    message = f"has {count} rows, of which {held} are held out; a generator is judged by at least 6, so give it about 30"
+    message = (
+        f"has {count} rows, of which {held} are held out; a generator is judged by at least 6, so give it about 30"
+    )
     with pytest.raises(ValueError, match=message):
         GANConfig(data=faces(tmp_path / "faces", count))
 
