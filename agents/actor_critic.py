@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from agents.envs import EnvConfig
 from harness.blocks import check_builds, encoder_config
+from harness.spec import Recipe
 
 __all__ = ["ActorCriticConfig"]
 
@@ -35,6 +36,11 @@ class ActorCriticConfig(EnvConfig):
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
         return self
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """Actor and critic."""
+        return Recipe(self.network, self.env_spec.obs_shape, self.env_spec.action.head["out_features"])
 
     @property
     def network(self) -> dict[str, Any]:

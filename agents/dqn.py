@@ -32,7 +32,7 @@ from agents.replay import replay_add, replay_cut, replay_init, replay_n_step
 from agents.replay_config import ReplayConfig
 from harness.blocks import check_builds, encoder_config
 from harness.learner import Lanes, Metrics, State, progress_of
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Recipe
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep
 from nets.looking import activation_statistics, layer_statistics
@@ -97,6 +97,11 @@ class DQNConfig(ReplayConfig):
         except ValueError as error:
             raise ValueError(f"net: {error}") from None
         return self
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """The network of values."""
+        return Recipe(self.net.model_dump(), self.env_spec.obs_shape, self.head)
 
     @property
     def head(self) -> dict[str, Any]:

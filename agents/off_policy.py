@@ -16,7 +16,7 @@ from agents.envs.spaces import see
 from agents.replay import replay_take
 from agents.replay_config import ReplayConfig
 from harness.blocks import check_builds, encoder_config
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Recipe
 from nets.registry import build
 
 __all__ = ["Batch", "OffPolicyConfig", "batch_of", "critic_inputs", "uniform_of"]
@@ -70,6 +70,11 @@ class OffPolicyConfig(ReplayConfig):
     def chunk(self) -> int:
         """Environment steps of one `advance`."""
         return self.round * self.rounds
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """The actor, whose outputs are of no matter here."""
+        return Recipe(self.net.model_dump(), self.env_spec.obs_shape, self.action_features)
 
     @property
     def action_features(self) -> int:

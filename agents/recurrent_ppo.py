@@ -32,7 +32,7 @@ from agents.envs.transition import Rollout
 from agents.ppo import Batch, ppo_loss
 from harness.blocks import encoder_config
 from harness.learner import Lanes, Metrics, State
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Recipe
 from nets.lanes import Work, call, grad_and_value, keep
 from nets.optim import adam, adam_init, clip_by_global_norm
 from nets.recurrent_actor_critic import memory_shapes
@@ -109,6 +109,11 @@ class RecurrentPPOConfig(EnvConfig):
         except ValueError as error:
             raise ValueError(f"network: {error}") from None
         return self
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """Actor and critic."""
+        return Recipe(self.network, self.env_spec.obs_shape, self.env_spec.action.head["out_features"])
 
     @property
     def network(self) -> dict[str, Any]:

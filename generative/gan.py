@@ -26,7 +26,7 @@ from generative.generator import Generator, GeneratorConfig
 from generative.losses import LOSSES, PENALTIES
 from harness.blocks import block_config, check_builds, check_generates, frozen
 from harness.learner import Lanes, Metrics, State
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Recipe
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init, global_norm
@@ -106,6 +106,11 @@ class GANConfig(GeneratorConfig):
         (), description="what happens to real and generated images before the discriminator sees them"
     )
     augment_p: PerLaneFloat = Field(0.5, ge=0, le=1, description="probability of each augmentation")
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """The discriminator."""
+        return Recipe(self.net.model_dump(), self.card.shape, self.head)
 
     @model_validator(mode="after")
     def _goes_together(self) -> GANConfig:

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from generative.judge import Judge, judge_score
+from generative.judge import Judge, check_held_out, judge_score
 from generative.pictures import grid, slerp
 from harness import data
 from harness.data import Card, check_few
@@ -70,6 +70,7 @@ class GeneratorConfig(LearnerConfig):
         if self.conditional and self.card.classes < 2:
             raise ValueError(f"conditional: data set '{self.data}' has no labels; set it to false")
         check_few(self.card, self.train_rows)
+        check_held_out(self.card)
         return self
 
     @property

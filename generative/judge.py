@@ -22,8 +22,9 @@ from harness.data import Card
 from harness.learner import Media
 from harness.spec import Score
 
-__all__ = ["JUDGES", "Judge", "judge_score"]
+__all__ = ["JUDGES", "Judge", "check_held_out", "judge_score"]
 
+HELD = 0.2  # share of a data set that is held out
 JUDGES = {  # by kind of data; imported when needed
     "points": "generative.judge_points:PointsJudge",
     "images": "generative.judge_images:ImagesJudge",
@@ -106,6 +107,21 @@ class Judge:
     def ceiling(self, count: int) -> dict[str, Tensor]:
         """The scores of as many real rows that are neither in the reference nor, where stored, in training."""
         return self.scores(*self._of.real(count))
+
+
+def check_held_out(card: Card) -> None:
+    """Refuses data of which too few rows are held out to judge by.
+
+    Raises:
+        ValueError: says how many are needed; or there is no judge for such data.
+    """
+    fewest, count = _judge_class(card).fewest, sum(card.rows.values())
+    held = min(card.rows.values(), default=fewest)
+    if held < fewest:
+        raise ValueError(
+            f"data: '{card.name}' has {count} rows, of which {held} are held out; a generator is judged by at least"
+            f" {fewest}, so give it about {round(fewest / HELD)} rows"
+        )
 
 
 def judge_score(card: Card) -> Score:

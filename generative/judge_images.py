@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from generative import extractors
 from generative.extractors import Extractor, features
-from generative.metrics import frechet_distance, kernel_distance, moments, reverse_kl
+from generative.metrics import frechet_distance, frechet_of_rows, kernel_distance, moments, reverse_kl
 from generative.metrics_neighbours import memorised_share, nearest, neighbour_metrics, radii
 from generative.pictures import beside, grid
 from harness import data
@@ -29,6 +29,7 @@ STACKED = {"stacked-digits": "digits", "stacked-mnist": "mnist-5k"}  # -> the se
 NEIGHBOURS = 5  # Naeem et al. 2020
 SEARCHED = 256  # samples whose nearest training rows are looked for: all 55,000 x 784 numbers are compared with each
 SHOWN = 64
+WIDE = 2048  # features: the root of a covariance of more takes minutes
 
 
 def extractor_for(name: str, extractor: str | nn.Module) -> tuple[str, nn.Module]:
@@ -104,7 +105,7 @@ class ImagesJudge:
         found, real = features(self.module, rows), held_out(self.card.name, self.module)
         count = min(len(rows), len(real))
         scores = {
-            f"frechet_{self.name}": frechet_distance(moments(found), held_out_moments(self.card.name, self.module)),
+            f"frechet_{self.name}": self._frechet(found, real),
             f"kernel_{self.name}": kernel_distance(found[:count], real[:count]),
             **neighbour_metrics(
                 found[:count], real[:count], NEIGHBOURS, held_out_radii(self.card.name, self.module, count)
@@ -114,6 +115,11 @@ class ImagesJudge:
         if isinstance(self.module, Extractor):
             scores |= self._classes(self.module.logits(found.float()).argmax(-1), labels)
         return scores
+
+    def _frechet(self, found: Tensor, real: Tensor) -> Tensor:
+        if found.shape[1] > WIDE:
+            return frechet_of_rows(found, real)
+        return frechet_distance(moments(found), held_out_moments(self.card.name, self.module))
 
     def _copies(self, rows: Tensor) -> dict[str, Tensor]:
         distance, _ = nearest(rows, training(self.card.name), k=2)
@@ -134,7 +140,10 @@ class ImagesJudge:
         """Samples beside real images, and beside the training images nearest to them."""
         test, columns = data.load(self.card.name)["test"], self._columns(labels)
         shown = rows[: SHOWN - SHOWN % columns]
-        order = np.arange(len(shown)) if labels is None else _by_label(test.y, labels[: len(shown)].numpy())
+        order = np.arange(min(len(shown), len(test)))  # there may be fewer images than are shown
+        if labels is not None:
+            order = _by_label(test.y, labels[: len(shown)].numpy())
+        real = np.where((order >= 0).reshape(-1, *[1] * (test.x.ndim - 1)), test.x[order], np.float32(0))
         asked = "" if labels is None else ", both with the labels that were asked for"
         few = rows[:8]
         _, index = nearest(few, training(self.card.name), k=3)
@@ -142,8 +151,8 @@ class ImagesJudge:
             "samples": Media(
                 "image",
                 self.frame(rows, labels),
-                grid(test.x[order], columns),
-                caption=f"{len(shown)} generated images beside {len(order)} held-out ones{asked}",
+                grid(real, columns),
+                caption=f"{len(shown)} generated images beside {(order >= 0).sum()} held-out ones{asked}",
             ),
             "neighbours": Media(
                 "image",
@@ -167,8 +176,9 @@ class ImagesJudge:
 
 
 def _by_label(y: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Indices of rows with the wanted labels, a row taken once where there are enough."""
-    places = {label: iter(np.resize(np.flatnonzero(y == label), len(wanted))) for label in np.unique(wanted)}
+    """Indices of rows with the wanted labels, a row taken once where there are enough; -1 for a label without any."""
+    rows = {label: np.flatnonzero(y == label) for label in np.unique(wanted)}
+    places = {label: iter(np.resize(found if len(found) else -1, len(wanted))) for label, found in rows.items()}
     return np.array([next(places[label]) for label in wanted])
 
 

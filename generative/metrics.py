@@ -17,6 +17,7 @@ __all__ = [
     "distances",
     "energy_distance",
     "frechet_distance",
+    "frechet_of_rows",
     "kernel_distance",
     "mode_metrics",
     "modes_of",
@@ -123,6 +124,25 @@ def frechet_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tens
     values = torch.linalg.eigvalsh(root @ cov_b @ root)
     cross = values.clamp(min=0).sqrt().sum()
     return (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+
+
+def frechet_of_rows(a: Tensor, b: Tensor) -> Tensor:
+    """`frechet_distance` of the moments of rows, without their covariances: for few rows of very many features.
+
+    With centred rows A and B over the roots of their numbers less 1, the covariances are A'A and B'B, and the trace of
+    the root is the sum of the singular values of A B'.
+
+    Args:
+        a: [N, F], N >= 2.
+        b: [R, F], R >= 2.
+    """
+    a, b = a.double().flatten(1), b.double().flatten(1)
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return a.new_full((), float("nan"))
+    centred = [(rows - rows.mean(0)) / (len(rows) - 1) ** 0.5 for rows in (a, b)]
+    cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    traces = sum(rows.square().sum() for rows in centred)
+    return (a.mean(0) - b.mean(0)).square().sum() + traces - 2 * cross
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from generative.pictures import grid
 from harness import data
 from harness.blocks import block_config, check_builds, check_generates
 from harness.learner import Lanes, Media, Metrics, State, select
-from harness.spec import PerLaneFloat
+from harness.spec import PerLaneFloat, Recipe
 from nets.ema import ema_update
 from nets.lanes import Work, call, grad_and_value, keep, module_of
 from nets.optim import adam, adam_init
@@ -90,9 +90,9 @@ class VAEConfig(GeneratorConfig):
     )
 
     @property
-    def encoder_fields(self) -> tuple[dict[str, Any], tuple[int, ...], int]:
-        """The encoder as `nets.registry.build` takes it; its outputs are means and log variances."""
-        return self.encoder.model_dump(), self.card.shape, 2 * self.latent_features
+    def encoder_recipe(self) -> Recipe:
+        """The encoder; its outputs are means and log variances."""
+        return Recipe(self.encoder.model_dump(), self.card.shape, 2 * self.latent_features)
 
     @property
     def decoder_fields(self) -> tuple[dict[str, Any], int, tuple[int, ...]]:
@@ -173,7 +173,7 @@ class VAE(Generator):
         x, y = tensor(held.x[:HELD_OUT].copy()), tensor(held.y[:HELD_OUT].copy())
         self._held = (x if self.card.kind == "points" else 2 * x - 1), y
         stack = lanes.execution.stack
-        self.encoder, *encoder = stack(lambda: build(*config.encoder_fields), lanes.init_seeds("vae/encoder"))
+        self.encoder, *encoder = stack(lambda: build(*config.encoder_recipe), lanes.init_seeds("vae/encoder"))
         self.decoder, *decoder = stack(lambda: build(*config.decoder_fields), lanes.init_seeds("vae/decoder"))
         params, buffers = (joined(e, d) for e, d in zip(encoder, decoder, strict=True))
         if config.likelihood == "gaussian":
@@ -317,7 +317,8 @@ class VAE(Generator):
         return self.hyper | {"lr": lr, "ema": torch.full_like(lr, decay)}
 
     def _part(self, name: str, state: State, lane: int) -> nn.Module:
-        fields = getattr(self.lanes.config, f"{name}_fields")
+        config: VAEConfig = self.lanes.config
+        fields: Any = config.encoder_recipe if name == "encoder" else config.decoder_fields
         weights = within(state["params"]["ema"], name), within(state["buffers"], name)
         return module_of(lambda: build(*fields), *weights, lane)
 

@@ -91,7 +91,7 @@ class Driver:
     def plan(self) -> Plan:
         """What is due now; reads the ledger and writes nothing."""
         state = self._states()
-        check_parents(self.experiment.trials, state, str(self.experiment.path))
+        check_parents(self.experiment.trials, state, str(self.experiment.path), self.root)
         done = [t for t in self.experiment.trials if self._is_done(state.get(t.id))]
         failed = [t for t in self.experiment.trials if state.get(t.id) == "failed" and not self._retry_failed]
         settled = {t.id for t in (*done, *failed)}

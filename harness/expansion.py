@@ -302,8 +302,31 @@ def _parents_of(config: LearnerConfig, seed: int, above: Sequence[Trial]) -> dic
             what = f"{len(same)} trials of seed {seed}" if entry else "no trials above this entry"
             raise ValueError(f"{name}: {value} has {what}; name an entry above with one trial of every seed")
         config.check_parent(name, same[0])
+        if name == "encoder_from":
+            _check_encoder(config, same[0], value)
         found[name] = same[0].id
     return found
+
+
+def _check_encoder(config: LearnerConfig, parent: Trial, value: str) -> None:
+    """Refuses a parent whose encoder does not fit, as far as both configurations say what their networks are.
+
+    Raises:
+        ValueError: says what differs.
+    """
+    from harness.encoders import check_encoder
+    from harness.learner import learner_class
+
+    given = learner_class(parent.learner).Config.model_validate(parent.config).encoder_recipe
+    if config.encoder_recipe is None or given is None:
+        return
+    try:
+        check_encoder(config.encoder_recipe, given)
+    except ValueError as error:
+        raise ValueError(
+            f"encoder_from: the encoder of {parent.label} ({value}) does not fit this network ({error}); give both the"
+            " same fields of the encoder and rows of one shape"
+        ) from None
 
 
 def _data_hashes(names: Sequence[str]) -> dict[str, str]:

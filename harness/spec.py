@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +18,7 @@ __all__ = [
     "LearnerConfig",
     "PerLane",
     "PerLaneFloat",
+    "Recipe",
     "Resources",
     "Score",
     "SyntheticConfig",
@@ -25,6 +27,20 @@ __all__ = [
     "canonical",
     "trial_id",
 ]
+
+
+class Recipe(NamedTuple):
+    """What `nets.registry.build` makes a network of.
+
+    Attributes:
+        fields: of the block, its `kind` among them.
+        input_shape: of one row.
+        output: how many outputs, or a head's fields.
+    """
+
+    fields: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    output: Any
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,11 @@ class LearnerConfig(BaseModel):
     def seconds_per_progress(self) -> float:
         """A rough cost of one unit of progress of one lane on one CPU, for plans before anything was measured."""
         return 1e-4
+
+    @property
+    def encoder_recipe(self) -> Recipe | None:
+        """The network that hands on its encoder, or takes another's; None where it is known in training only."""
+        return None
 
     def check_parent(self, field: str, parent: Trial) -> None:
         """Refuses a trial of the same file that a field names as a parent but that cannot give what is needed.

@@ -327,7 +327,7 @@ def _channels(weight: Tensor, count: int) -> Tensor:
     if count < have:
         return weight.mean(1, keepdim=True).expand(-1, count, *weight.shape[2:]) * (have / count)
     repeats = torch.arange(count, device=weight.device) % have
-    share = torch.bincount(repeats, minlength=have)[repeats].to(weight.dtype)
+    share = (count // have + (repeats < count % have)).to(weight.dtype)  # how often its channel is repeated
     return weight[:, repeats] / share.reshape(-1, *[1] * (weight.dim() - 2))
 
 

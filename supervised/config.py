@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from harness import data
 from harness.blocks import check_builds, encoder_config, frozen
 from harness.data import Card, Kind, check_few
-from harness.spec import PerLaneFloat, TransferConfig
+from harness.spec import PerLaneFloat, Recipe, TransferConfig
 
 __all__ = ["AugmentationName", "SupervisedConfig", "TrainingConfig"]
 
@@ -81,6 +81,16 @@ class TrainingConfig(TransferConfig):
     def out_features(self) -> int:
         """How many numbers the network gives."""
         raise NotImplementedError
+
+    @property
+    def encoder_recipe(self) -> Recipe:
+        """The network."""
+        return Recipe(self.built, self.row_shape, self.out_features)
+
+    @property
+    def built(self) -> dict[str, Any]:
+        """The network's configuration with what follows from the data."""
+        return self.net.model_dump()
 
     @property
     def rows_of_an_epoch(self) -> int:

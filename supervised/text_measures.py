@@ -2,8 +2,8 @@
 
 Papers: Papineni et al. 2002 (BLEU); Chen & Cherry 2014 (its smoothing); Popovic 2015 (chrF); Levenshtein 1966; Dice
 1945; Salton & Buckley 1988 (tf-idf).
-BLEU and chrF have sacreBLEU's defaults (Post 2018) and equal it to rounding, but for one thing: BLEU takes tokens, so
-that the caller says what a word is.
+BLEU and chrF have sacreBLEU's defaults (Post 2018) and equal it to rounding, but for two things: BLEU takes tokens, so
+that the caller says what a word is; and where all references are shorter than four tokens it is that of shorter runs.
 
 Legend: n order of n-grams, hypotheses and references one for each row.
 """
@@ -35,11 +35,12 @@ def bleu(hypotheses: Sequence[Tokens], references: Sequence[Tokens], order: int 
     Args:
         hypotheses: tokens of each row.
         references: likewise.
-        order: N.
+        order: N; where no reference is so long, the length of the longest.
 
     Returns:
         0 to 100; 0 where no token is right.
     """
+    order = max(1, min(order, max(map(len, references), default=0)))
     precisions, halves = [], 1.0
     for n in range(1, order + 1):
         right = total = 0

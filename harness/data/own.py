@@ -1,6 +1,7 @@
 """The user's own data: `data: PATH` instead of a name.
 
     flowers/                a folder of images by class: flowers/rose/1.png, flowers/tulip/7.jpg ...
+    faces/                  images without classes, for generators: faces/1.png, faces/2.png ...
     houses.csv, .parquet    a table of numbers; the column `target` (or `label`, else the last) is to be predicted
     novel.txt, novels/      text, character by character; the files of a folder are its documents
     pairs.jsonl             lines of {"source": "...", "target": "..."}
@@ -16,7 +17,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.data import image_files
 from harness.data.cards import DataError, DataSet, Rows, cut, hashed_order, places, split_sizes
 from harness.data.files import FOLDER, own_folders
 from harness.data.labelled import divided, is_labelled, labelled
@@ -68,6 +69,8 @@ def _found(name: str) -> tuple[Path, dict[str, str]]:
     try:
         place, columns = (name, {}) if Path(name).exists() else divided(name)
         path = next((path for path in (Path(place), *own_folders(place)) if path.exists()), None)
+    except DataError:  # of the columns
+        raise
     except (OSError, ValueError) as error:  # too long, not to be entered, or with a character that no path has
         raise DataError(f"{shown!r} cannot be a path: {getattr(error, 'strerror', None) or error}") from None
     if path is None:
@@ -121,11 +124,13 @@ def images(name: str, folder: Path, classes: Sequence[Path]) -> DataSet:
     for one, other in pairwise(classes):
         if same(one.name) == same(other.name):
             raise DataError(f"{folder}: two folders are called {same(one.name)!r}, spelled differently; make them one")
+    if not classes and any(_is_image(file) for file in folder.iterdir()):
+        classes = [folder]  # images without classes, for generators
     if not classes:
         raise DataError(f"{folder}: no folders in it; put the images of each class into a folder of its own")
     files = [(file, label) for label, inner in enumerate(classes) for file in _images_of(inner)]
     enough(folder, len(files), "images")
-    pixels = [_pixels(file) for file, _ in files]
+    pixels = [image_files.pixels(file) for file, _ in files]
     if any(image.ndim == 3 for image in pixels):
         pixels = [image if image.ndim == 3 else np.repeat(image[None], 3, 0) for image in pixels]
     for (file, _), image in zip(files, pixels, strict=True):
@@ -134,7 +139,7 @@ def images(name: str, folder: Path, classes: Sequence[Path]) -> DataSet:
             raise DataError(f"{file}: {sizes} x {pixels[0].shape[-2]}; bring all to one size")
     content = [f"{label}".encode() + image.tobytes() for (_, label), image in zip(files, pixels, strict=True)]
     order = hashed_order(content)
-    x = np.divide(np.stack(pixels)[order], np.float32(255), dtype=np.float32)
+    x = np.stack([image_files.scaled(image) for image in pixels])[order]
     sizes_of = split_sizes(len(files))
     splits = cut(x, np.array([label for _, label in files])[order], sizes_of)
     learnable(folder, splits, [inner.name for inner in classes])
@@ -149,22 +154,6 @@ def _images_of(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"{folder}: no images of this class ({', '.join(IMAGES)}); add some or remove the folder")
     return files
-
-
-def _pixels(file: Path) -> np.ndarray:
-    """uint8 [H, W] of a grey image, else [3, H, W]."""
-    from PIL import Image
-
-    try:
-        bombs = warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning)
-        with bombs, Image.open(file) as image:
-            if image.mode in ("1", "L", "LA"):
-                return np.asarray(image.convert("L"))
-            return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{file}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from None
-    except Exception as error:  # OSError and SyntaxError by PIL, and whatever its decoders raise
-        raise DataError(f"{file}: not a readable image; replace or remove it ({error})") from None
 
 
 # Texts

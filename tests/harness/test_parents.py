@@ -12,10 +12,11 @@ from torch import nn
 
 from harness.driver import Driver
 from harness.experiment import SpecError, load_experiment
-from harness.learner import BUILTIN, Lanes, State
+from harness.learner import BUILTIN, Lanes, State, learner_class
 from harness.spec import SyntheticConfig, TransferConfig, Trial
 from nets.lanes import module_of
 from nets.registry import build
+from nets.transfer import load_encoders
 from tests.toy import Toy, ToyConfig
 
 
@@ -73,10 +74,14 @@ def heir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILTIN, "pupil", "tests.harness.test_parents:Pupil")
 
 
-def driver_of(folder: Path, text: str, **options: Any) -> Driver:
+def written(folder: Path, text: str) -> Path:
     file = folder / "e.yaml"
     file.write_text("name: e\n" + text)
-    return Driver(load_experiment(file), folder / "runs", executor="inline", **options)
+    return file
+
+
+def driver_of(folder: Path, text: str, **options: Any) -> Driver:
+    return Driver(load_experiment(written(folder, text)), folder / "runs", executor="inline", **options)
 
 
 PAIR = """
@@ -158,6 +163,72 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path: Path):
     outcome = driver_of(tmp_path, text).train()
     assert outcome.trials[1]["state"] == "failed"
     assert "fit" in outcome.trials[1]["reason"]
+
+
+CLASSIFIER = "learner: classifier, updates: 8, evaluate_every: 512"
+WIDE = "net: {kind: mlp, hidden_features: 16, depth: 2}"
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "says"),
+    [
+        (
+            f"{CLASSIFIER}, data: digits, {WIDE}",
+            f"{CLASSIFIER}, data: digits, {WIDE.replace('16', '8')}",
+            "does not fit",
+        ),
+        (f"{CLASSIFIER}, data: digits, {WIDE}", f"{CLASSIFIER}, data: mnist-1d, {WIDE}", r"\[16, 64\] does not fit"),
+        (f"{CLASSIFIER}, data: digits, net: {{kind: cnn}}", f"{CLASSIFIER}, data: digits, {WIDE}", "not"),
+        ("learner: gan, data: digits", f"{CLASSIFIER}, data: digits, {WIDE}", "not"),
+        ("learner: vae, data: digits", f"{CLASSIFIER}, data: digits, {WIDE.replace('16', '8')}", "not"),
+        ("learner: ppo, env: CartPole-v1", "learner: dqn, env: Acrobot-v1", "not"),
+        ("learner: ppo, env: CartPole-v1", "learner: dqn, env: CartPole-v1, net: {hidden_features: [9, 9]}", "not"),
+    ],
+)
+def test_the_plan_refuses_an_encoder_of_another_shape(tmp_path: Path, parent: str, child: str, says: str):
+    text = f"trials: [{{{parent}}}, {{{child}, encoder_from: trials.0}}]"
+    with pytest.raises(SpecError, match=rf"trials\.1: encoder_from: the encoder of .* \(trials\.0\) .*{says}"):
+        driver_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        (f"{CLASSIFIER}, data: digits, {WIDE}", f"{CLASSIFIER}, data: digits, {WIDE}, lr: 1e-3"),
+        ("learner: vae, data: digits, encoder: {kind: cnn, norm: none}", "learner: ppo, env: CartPole-v1"),
+        ("learner: ppo, env: CartPole-v1", "learner: a2c, env: CartPole-v1"),
+        ("learner: sac, env: Pendulum-v1", "learner: td3, env: Pendulum-v1"),
+    ],
+)
+def test_the_plan_says_the_same_as_the_training(tmp_path: Path, parent: str, child: str):
+    """A plan that passes is one whose child can start from the parent's own weights, and the other way round."""
+    own = [load_experiment(written(tmp_path, f"trials: [{{{one}}}]")).trials[0] for one in (parent, child)]
+    nets = [build(*learner_class(t.learner).Config.model_validate(t.config).encoder_recipe) for t in own]
+    try:
+        load_encoders(nets[1], nets[0].state_dict())
+    except ValueError:
+        with pytest.raises(SpecError, match="does not fit this network"):
+            load_experiment(written(tmp_path, f"trials: [{{{parent}}}, {{{child}, encoder_from: trials.0}}]"))
+    else:
+        load_experiment(written(tmp_path, f"trials: [{{{parent}}}, {{{child}, encoder_from: trials.0}}]"))
+
+
+def test_an_encoder_that_is_there_is_looked_at_by_the_plan(tmp_path: Path):
+    given = driver_of(tmp_path, f"trials: [{{{CLASSIFIER}, data: digits, {WIDE}}}]").train().trials[0]["id"]
+    fits = f"trials: [{{{CLASSIFIER}, data: digits, {WIDE}, lr: 1e-3, encoder_from: '{given}'}}]"
+    assert len(driver_of(tmp_path, fits).plan().due) == 1
+    with pytest.raises(SpecError, match=f"encoder_from: the encoder of trial {given} does not fit"):
+        driver_of(tmp_path, fits.replace("16", "8")).plan()
+
+
+def test_a_vae_hands_on_its_encoder(tmp_path: Path):
+    text = f"""
+trials:
+  - {{learner: vae, data: digits, images: 1280, samples: 100, encoder: {WIDE[5:]}}}
+  - {{{CLASSIFIER}, data: digits, {WIDE}, encoder_from: trials.0}}
+"""
+    outcome = driver_of(tmp_path, text).train()
+    assert [row["state"] for row in outcome.trials] == ["done", "done"]
 
 
 TWO_KINDS = """

@@ -51,6 +51,15 @@ def test_rows_hold_the_source_the_tokens_before_and_the_tokens_to_come(numbers):
     assert learner.corpus.target.decoded(y[0].tolist()) == pair[1]
 
 
+def test_the_headline_of_short_targets_can_tell(numbers, tmp_path):
+    assert Seq2SeqConfig(data=numbers, source="characters").measure == "chrf"
+    assert Seq2SeqConfig(data=numbers, source="characters", measure="bleu").measure == "bleu"
+    path = tmp_path / "sentences.jsonl"
+    path.write_text("".join(json.dumps({"source": f"{i}", "target": f"this is number {i}"}) + "\n" for i in range(9)))
+    long = Seq2SeqConfig(data=str(path), source="characters")
+    assert (long.measure, Seq2Seq.score_of(long).name) == ("bleu", "test_bleu")
+
+
 def test_the_smoothed_loss_equals_torch_and_leaves_padding_out():
     logits, target = torch.randn(3, 4, 9), torch.tensor([[5, 2, 0, 0], [4, 7, 8, 2], [2, 0, 0, 0]])
     for smoothing in (0.0, 0.1):
