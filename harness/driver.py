@@ -22,6 +22,7 @@ from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
 from harness.outcome import Outcome, Plan
+from harness.own_code import own_folders
 from harness.parents import check_parents, divide
 from harness.planning import check_room, expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
@@ -129,7 +130,7 @@ class Driver:
             BusyError: another live process drives this experiment.
         """
         name = self.experiment.name
-        with self.ledger.drive(name, str(self.experiment.path)):
+        with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "experiment.yaml").write_text(self.experiment.text)
             self.ledger.register(name, self.experiment.trials, self._budgets())
@@ -235,7 +236,7 @@ class Driver:
             fence=cohort.fence,
             mode=cohort.mode,
             sources=cohort.sources,
-            sys_path=(str(Path.cwd()), str(Path(self.experiment.path).resolve().parent)),
+            sys_path=own_folders(self.experiment.path),
         )
         self._emit(cohort_event(cohort, "running"))
         self._executor.call(slot, "open", job)
