@@ -133,8 +133,8 @@ def plan_task(artifacts: Artifacts) -> None:
     """Plans cohorts and shows them."""
     plan = _steps().plan()
     rows = [
-        {"cohort": cohort[0].label, "lanes": len(cohort), "expected_seconds": round(seconds)}
-        for cohort, seconds in plan.cohorts
+        {"cohort": cohort[0].label, "lanes": len(cohort), "expected_seconds": "unknown" if s is None else round(s)}
+        for (cohort, _), s in zip(plan.cohorts, plan.expected, strict=True)
     ]
     text = f"{len(plan.due)} trials are due, {len(plan.done)} are done already"
     artifacts.write(create_table_artifact, "plan", table=rows, description=text)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.learner import learner_class
 from harness.spec import Trial
 
-__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "sources_of"]
+__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "sources_of", "told_of"]
 
 Sources = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -89,3 +89,16 @@ def left_over(
     if len(lanes) + len(ended) == len(ids) and all(i in known for i in ids):
         return Cohort(row["id"], tuple(known[i] for i in ids), sources, row["mode"], ended=ended)
     return new_cohort(tuple(due[ids[k]] for k in lanes), sources_of(row["id"], sources, lanes), row["mode"])
+
+
+def told_of(trial: Trial, experiment: str) -> dict[str, Any]:
+    """What the tracker hears of a trial that begins or goes on."""
+    return {
+        "id": trial.id,
+        "learner": trial.learner,
+        "version": trial.version,
+        "label": trial.label,
+        "seed": trial.seed,
+        "config": trial.config,
+        "experiment": experiment,
+    }

@@ -14,7 +14,8 @@ from typing import Any
 
 from harness import rules
 from harness.checkpoint import write_fence
-from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of
+from harness.cohorts import Cohort, config_of, left_over, new_cohort, sources_of, told_of
+from harness.durations import expected
 from harness.events import Event, cohort_event, note_event, report_event, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
@@ -96,7 +97,8 @@ class Driver:
         due = [t for t in self.experiment.trials if t.id not in settled]
         rates = self.ledger.rates()
         cohorts = [(tuple(c), expected_seconds(c, rates)) for c in plan_cohorts(due, self._slots_wanted(due), rates)]
-        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts))
+        seconds = tuple(expected(self.root, c) for c, _ in cohorts)
+        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts), seconds)
 
     def _states(self) -> dict[str, str]:
         wanted = {i for t in self.experiment.trials for i in (t.id, *t.parents)}
@@ -182,7 +184,7 @@ class Driver:
     def _round(self, due: list[Trial]) -> None:
         slots = self._slots(due)
         for trial in due:
-            self._tracker.open(_tracked(trial, self.experiment.name))
+            self._tracker.open(told_of(trial, self.experiment.name))
         queue = self._cohorts(due, slots)
         busy: dict[int, Cohort] = {}
         heard = time.monotonic()
@@ -387,15 +389,3 @@ class Driver:
         self._emit(note_event(text))
         with (self.folder / "driver.log").open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-
-
-def _tracked(trial: Trial, experiment: str) -> dict[str, Any]:
-    return {
-        "id": trial.id,
-        "learner": trial.learner,
-        "version": trial.version,
-        "label": trial.label,
-        "seed": trial.seed,
-        "config": trial.config,
-        "experiment": experiment,
-    }
