@@ -188,10 +188,20 @@ def _checked(
             break
         config = _configure(learner.Config, own, point, index, entry, problems)
         if config is not None:
+            _check_elsewhere(learner, config, index, problems)
             _check_workers(learner, config, entry, index, problems)
             varied = {key: entry.grid[key][choice] for key, choice in point.items()}
             checked.variants.append(Variant(entry.learner, index, config, varied, tuple(own)))
     return checked
+
+
+def _check_elsewhere(learner: Any, config: LearnerConfig, index: int, problems: Problems) -> None:
+    try:
+        learner.check(config)
+    except ValueError as error:
+        field, _, what = str(error).partition(": ")
+        path: Path = ("trials", index, field) if field in type(config).model_fields else ("trials", index)
+        problems.add(path, what if len(path) == 3 else str(error))
 
 
 def _check_workers(learner: Any, config: LearnerConfig, entry: Entry, index: int, problems: Problems) -> None:
