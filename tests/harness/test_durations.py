@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 from flows import showing
+from flows.cli import plan as plan_command
 from flows.steps import Options, Steps
 from harness import durations
 from harness.driver import Driver
@@ -70,6 +72,15 @@ def test_the_nearest_number_of_lanes_counts(tmp_path: Path):
     (file,) = (tmp_path / "cache" / "durations").iterdir()
     file.write_text("{")
     assert durations.expected(tmp_path, trials) is None
+
+
+def test_a_cohort_of_several_workers_can_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trial = {"learner": "classifier", "epochs": 1, "resources": {"workers": 2}}
+    (tmp_path / "e.yaml").write_text(json.dumps({"name": "e", "trials": [trial]}))
+    with pytest.raises(typer.Exit) as left:
+        plan_command(tmp_path / "e.yaml", root=tmp_path / "runs", as_json=True)
+    assert left.value.exit_code == 0
+    assert len(json.loads(capsys.readouterr().out)["due"]) == 1
 
 
 def test_the_plan_prints_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
