@@ -6,6 +6,7 @@ Legend: N environments.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -52,6 +53,13 @@ class ReplayConfig(EnvConfig):
                 "lower it or raise steps"
             )
         return self
+
+    @property
+    def held_bytes(self) -> dict[str, int]:
+        """The replay's observations beside the environments' own."""
+        spec = self.env_spec
+        row = math.prod(spec.obs_shape) * (1 if spec.pixels else 4)
+        return {**super().held_bytes, "buffer_size": self.ring * self.n_envs * row}
 
     @property
     def round(self) -> int:

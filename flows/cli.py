@@ -98,7 +98,7 @@ def plan(
     from flows.showing import show_plan
     from flows.steps import Options
 
-    options = Options(str(root), "inline", workers=workers, retry_failed=retry_failed)
+    options = Options(str(root), "plan", workers=workers, retry_failed=retry_failed)
     _leave(lambda: show_plan(file, set_ or [], options, as_json=as_json))
 
 

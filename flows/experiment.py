@@ -146,9 +146,9 @@ def plan_task(artifacts: Artifacts) -> None:
         {
             "cohort": " | ".join(dict.fromkeys(t.label for t in cohort)),
             "lanes": len(cohort),
-            "expected_seconds": round(seconds),
+            "expected_seconds": "unknown" if seconds is None else round(seconds),
         }
-        for cohort, seconds in plan.cohorts
+        for (cohort, _), seconds in zip(plan.cohorts, plan.expected, strict=True)
     ]
     text = f"{len(plan.due)} trials are due, {len(plan.done)} are done already"
     artifacts.write(create_table_artifact, "plan", table=rows, description=text)

@@ -57,6 +57,7 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
         UserError: there is none, or there are several.
     """
     from harness.ledger import Ledger
+    from harness.own_code import find_own_code, own_folders
 
     if not (root / "ledger.sqlite").is_file():
         raise UserError(f"{root} is no run root: it has no ledger.sqlite", usage=True)
@@ -65,6 +66,7 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
     ledger = Ledger(root / "ledger.sqlite")
     try:
         rows = ledger.find([trial]) or ledger.find(name for name in names if trial and name.startswith(trial))
+        trained = [ledger.experiment(str(row["trained_by"])) for row in rows.values()]
     finally:
         ledger.close()
     if len(rows) > 1:
@@ -72,6 +74,7 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
         raise UserError(f"{len(rows)} trials begin with {trial}: {some}{', ...' * (len(rows) > 4)}", usage=True)
     if not rows:
         raise UserError(f"the run root {root} has no trial {trial}", usage=True)
+    find_own_code(folder for row in trained if row for folder in own_folders(row["file"]))
     return next(iter(rows.values()))
 
 

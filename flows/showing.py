@@ -43,18 +43,25 @@ def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json
     table.add_column("lanes", justify="right")
     table.add_column("seeds")
     table.add_column("expected", justify="right")
-    for cohort, seconds in plan.cohorts:
+    for (cohort, _), seconds in zip(plan.cohorts, plan.expected, strict=True):
         label = " | ".join(dict.fromkeys(t.label for t in cohort))
         seeds = ", ".join(dict.fromkeys(str(t.seed) for t in cohort))
-        table.add_row(Text(label), str(len(cohort)), seeds, clock(seconds))
+        table.add_row(Text(label), str(len(cohort)), seeds, "unknown" if seconds is None else clock(seconds))
     if plan.cohorts:
         console.print(table)
-    total = sum(seconds for _, seconds in plan.cohorts)
-    console.print(
-        f"{len(plan.due)} to train in {counted(len(plan.cohorts), 'cohort')}, {clock(total)} of worker time expected"
-    )
+    console.print(f"{len(plan.due)} to train in {counted(len(plan.cohorts), 'cohort')}, {_expected(plan)}")
     console.print(f"{len(plan.done)} done already, {len(plan.failed)} failed before")
     return 0
+
+
+def _expected(plan: Any) -> str:
+    """The worker time that all cohorts should take, as far as cohorts of their shapes were measured."""
+    known = [seconds for seconds in plan.expected if seconds is not None]
+    if plan.cohorts and not known:
+        return "worker time unknown until one of each shape was trained on this machine"
+    unknown = len(plan.cohorts) - len(known)
+    more = f", and {counted(unknown, 'cohort')} of unknown cost" if unknown else ""
+    return f"{clock(sum(known))} of worker time expected{more}"
 
 
 def _plan_json(steps: Steps, plan: Any) -> dict[str, Any]:
@@ -66,8 +73,11 @@ def _plan_json(steps: Steps, plan: Any) -> dict[str, Any]:
         "due": [t.id for t in plan.due],
         "done": [t.id for t in plan.done],
         "failed": [t.id for t in plan.failed],
-        "cohorts": [{"trials": [t.id for t in c], "seconds": round(s, 1)} for c, s in plan.cohorts],
-        "seconds": round(sum(s for _, s in plan.cohorts), 1),
+        "cohorts": [
+            {"trials": [t.id for t in cohort], "seconds": seconds and round(seconds, 1)}
+            for (cohort, _), seconds in zip(plan.cohorts, plan.expected, strict=True)
+        ],
+        "seconds": None if None in plan.expected else round(sum(s for s in plan.expected if s), 1),
     }
 
 

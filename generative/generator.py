@@ -74,6 +74,11 @@ class GeneratorConfig(LearnerConfig):
         return self
 
     @property
+    def held_bytes(self) -> dict[str, int]:
+        """The rows of a batch."""
+        return {**super().held_bytes, "batch": self.batch * math.prod(self.card.shape) * 4}
+
+    @property
     def card(self) -> Card:
         """Of the data set."""
         return data.card(self.data)

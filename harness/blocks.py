@@ -16,10 +16,14 @@ from typing import Annotated, Any, Literal, Union
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, create_model
+from torch import nn
 
+from harness.bounds import memory_of_this_machine
 from nets.registry import Block, Role, blocks, build
 
 __all__ = ["block_config", "check_builds", "check_generates", "encoder_config", "frozen"]
+
+BYTES_OF_A_WEIGHT = 16  # the weight, its gradient and two moments in float32
 
 
 @cache
@@ -67,7 +71,7 @@ def check_builds(config: BaseModel, input_shape: tuple[int, ...], output: Any) -
         ValueError: the fields do not go together, or not with the data; says which.
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        build(config.model_dump(), input_shape, output)
+        _check_fits(build(config.model_dump(), input_shape, output))
 
 
 def check_generates(config: Mapping[str, Any], in_features: int, out_shape: tuple[int, ...]) -> None:
@@ -77,7 +81,22 @@ def check_generates(config: Mapping[str, Any], in_features: int, out_shape: tupl
         ValueError: the fields do not go together, or not with the data; says which.
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        build(config, in_features, out_shape)
+        _check_fits(build(config, in_features, out_shape))
+
+
+def _check_fits(net: nn.Module) -> None:
+    """Compares what training a network takes with this machine's memory.
+
+    Raises:
+        ValueError: it takes more.
+    """
+    weights, most = sum(p.numel() for p in net.parameters()), memory_of_this_machine()
+    if weights * BYTES_OF_A_WEIGHT > most:
+        needed, there = weights * BYTES_OF_A_WEIGHT / 2**30, most / 2**30
+        raise ValueError(
+            f"{weights:,} weights with their gradients and moments take {needed:,.1f} GiB, this machine has"
+            f" {there:,.1f} GiB; make the network smaller"
+        )
 
 
 def _model(block: Block) -> type[BaseModel]:

@@ -18,6 +18,7 @@ import torch
 
 from harness import checkpoint
 from harness.attempt import attempt
+from harness.durations import remember
 from harness.gang import join
 from harness.learner import Lanes, Learner, import_learner, progress_of, select
 from harness.messages import Decision, Job, Report
@@ -40,6 +41,7 @@ class CohortRun:
     """One cohort in training: learner, state, best networks, run folders, rhythm."""
 
     def __init__(self, job: Job, interrupt: Callable[[], bool]) -> None:
+        self.began = time.perf_counter()
         self.job = job
         self.interrupt = interrupt
         self.folder = Path(job.root) / "cohorts" / job.cohort
@@ -119,6 +121,7 @@ class CohortRun:
         self.restored = True
         self.progress = found.progress
         self.seconds = meta["seconds"]
+        self.began -= meta.get("worker_seconds", self.seconds)  # of the attempts before
         self.committed = {t.id: meta["committed"][t.id] for t in self.job.trials}
         if found.path.parent == self.folder:
             self.saved, self.rings.known = found.progress, found.segments
@@ -152,6 +155,7 @@ class CohortRun:
         if self._finished():
             for lane in self.alive:
                 self._end(lane, *self._outcome(lane, broken))
+            self._remember()
             return self.report("done")
         if self._due("checkpoint"):
             self._save()
@@ -164,6 +168,11 @@ class CohortRun:
         if self.learner.paced and self.evaluations[lane][-1]["metrics"][self.score.name] is None:
             return "diverged", f"its last {self.score.name} is NaN or infinity"  # no number to compare it by
         return "done", ""
+
+    def _remember(self) -> None:
+        """Keeps what this shape takes, for plans."""
+        root, taken = Path(self.job.root), time.perf_counter() - self.began
+        attempt("its duration", partial(remember, root, self.job.trials, taken, self.progress), self.notes)
 
     def _train(self) -> dict[str, torch.Tensor]:
         """Chunks up to the next boundary; returns the means of their metrics, [K], NaN left out."""
@@ -263,6 +272,7 @@ class CohortRun:
             "mode": self.lanes.execution.mode,
             "threads": torch.get_num_threads(),
             "seconds": self.seconds,
+            "worker_seconds": time.perf_counter() - self.began,
             "committed": self.committed,
             "evaluations": {str(k): rows for k, rows in self.evaluations.items()},
             "lines": {str(k): line for k, line in self.lines.items()},
@@ -369,6 +379,9 @@ class Follower(CohortRun):
         return {}
 
     def _log(self, metrics: dict[str, torch.Tensor], evaluated: dict[int, dict[str, Any]]) -> None:
+        """Rank 0 does."""
+
+    def _remember(self) -> None:
         """Rank 0 does."""
 
     def _save(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from harness import rules
 from harness.checkpoint import write_fence
 from harness.cohorts import Cohort, config_of, left_over, new_cohort, saved_progress, sources_of
+from harness.durations import expected
 from harness.events import Event, Notes, cohort_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
@@ -22,6 +23,7 @@ from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
 from harness.outcome import Outcome, Plan
+from harness.own_code import own_folders
 from harness.parents import check_parents, divide
 from harness.planning import check_room, expected_seconds, plan_cohorts, shape_key
 from harness.runfolder import RunFolder
@@ -98,7 +100,8 @@ class Driver:
         due = [t for t in self.experiment.trials if t.id not in settled]
         rates = self.ledger.rates()
         cohorts = [(tuple(c), expected_seconds(c, rates)) for c in plan_cohorts(due, self._slots_wanted(due), rates)]
-        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts))
+        seconds = tuple(expected(self.root, c) for c, _ in cohorts)
+        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts), seconds)
 
     def _states(self) -> dict[str, str]:
         wanted = {i for t in self.experiment.trials for i in (t.id, *t.parents)}
@@ -132,7 +135,7 @@ class Driver:
             BusyError: another live process drives this experiment.
         """
         name = self.experiment.name
-        with self.ledger.drive(name, str(self.experiment.path)):
+        with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "experiment.yaml").write_text(self.experiment.text)
             self.ledger.register(name, self.experiment.trials, self._budgets())
@@ -243,7 +246,7 @@ class Driver:
             fence=cohort.fence,
             mode=cohort.mode,
             sources=cohort.sources,
-            sys_path=(str(Path.cwd()), str(Path(self.experiment.path).resolve().parent)),
+            sys_path=own_folders(self.experiment.path),
         )
         self._emit(cohort_event(cohort, "running"))
         self._executor.call(slot, "open", job)

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.bounds import check_memory, too_large
 from harness.data import DataError, card
 from harness.spec import LearnerConfig, Resources, Trial, trial_id
 from harness.spec_errors import Problems, nearest, validate
@@ -188,10 +189,21 @@ def _checked(
             break
         config = _configure(learner.Config, own, point, index, entry, problems)
         if config is not None:
+            _check_elsewhere(learner, config, index, problems)
             _check_workers(learner, config, entry, index, problems)
             varied = {key: entry.grid[key][choice] for key, choice in point.items()}
             checked.variants.append(Variant(entry.learner, index, config, varied, tuple(own)))
     return checked
+
+
+def _check_elsewhere(learner: Any, config: LearnerConfig, index: int, problems: Problems) -> None:
+    try:
+        check_memory(config.held_bytes)
+        learner.check(config)
+    except ValueError as error:
+        field, _, what = str(error).partition(": ")
+        path: Path = ("trials", index, field) if field in type(config).model_fields else ("trials", index)
+        problems.add(path, what if len(path) == 3 else str(error))
 
 
 def _check_workers(learner: Any, config: LearnerConfig, entry: Entry, index: int, problems: Problems) -> None:
@@ -231,7 +243,8 @@ def _configure(
             )
             return None
         at[leaf] = entry.grid[key][choice]
-    config, found = validate(model, values, also=tuple(Entry.model_fields))
+    absurd = list(too_large(values))  # before a network is built from them
+    config, found = (None, absurd) if absurd else validate(model, values, also=tuple(Entry.model_fields))
     for path, what in found:
         problems.add(*_blame(path, what, point, index))
     return config

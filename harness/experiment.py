@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from harness import yaml_lines
 from harness.expansion import Entry, ExperimentFile, expand
+from harness.own_code import find_own_code, own_folders
 from harness.spec import Trial
 from harness.spec_errors import Problems, SpecError, nearest
 from harness.yaml_lines import Path
@@ -63,6 +64,7 @@ def load_experiment(path: str | FilePath, overrides: Sequence[str] = ()) -> Expe
         raise SpecError(f"{file}:{lines[()]}: expected a mapping with `name` and `trials` at the top")
     for one in overrides:
         override(spec, places, one)
+    find_own_code(own_folders(file))
     trials = expand(spec, Problems(str(file), places))
     if overrides:
         text = _written(spec, f"{file} with " + " ".join(f"--set {one}" for one in overrides))

@@ -6,7 +6,6 @@ checkpoints, so that what it logged and what it saved are committed together.
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
+from harness.function_target import load_target
 from harness.learner import Lanes, Learner, State
 from harness.metric_names import check_metric_names
 from harness.spec import LearnerConfig, Score
@@ -167,12 +167,23 @@ class FunctionLearner(Learner):
         """The metric that the configuration names."""
         return Score(config.score, config.direction, worst=-1e30 if config.direction == "max" else 1e30)
 
+    @classmethod
+    def check(cls, config: FunctionConfig) -> None:
+        """Imports the function.
+
+        Raises:
+            ValueError: it cannot be imported or called; names the file and line.
+        """
+        try:
+            load_target(config.call)
+        except ValueError as error:
+            raise ValueError(f"call: {error}") from None
+
     def start(self, lanes: Lanes) -> State:
         """Imports the function; it begins to run at the first `advance`."""
         self.lanes = lanes
         config: FunctionConfig = lanes.config
-        module, _, name = config.call.partition(":")
-        self._function = getattr(importlib.import_module(module), name)
+        self._function = load_target(config.call)
         self._thread: threading.Thread | None = None
         self._exchange = _Exchange(config.score)
         self._saved: Any = None

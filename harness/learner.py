@@ -198,6 +198,14 @@ class Learner:
         return cls.score
 
     @classmethod
+    def check(cls, config: Any) -> None:
+        """Optional: looks, when a file is read, for what a sound configuration names elsewhere.
+
+        Raises:
+            ValueError: it is not there, or not what it should be.
+        """
+
+    @classmethod
     def rows_to_share(cls, config: Any) -> int:
         """Rows between two means of gradients, which `resources.workers` workers divide among them; 1: no learner's
         that trains in one worker.

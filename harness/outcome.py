@@ -12,12 +12,18 @@ __all__ = ["Outcome", "Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do: trials that are due, in cohorts with their expected seconds, and what is done already."""
+    """What a run would do: trials that are due, in cohorts, and what is done already.
+
+    Attributes:
+        cohorts: with their weights: rough seconds, by which they are ordered.
+        expected: seconds of a worker that each should take; None while none of its shape was trained on this machine.
+    """
 
     due: tuple[Trial, ...]
     done: tuple[Trial, ...]
     failed: tuple[Trial, ...]  # failed before; run again with `--retry-failed`
     cohorts: tuple[tuple[tuple[Trial, ...], float], ...]
+    expected: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,23 @@ def check_room(trials: Sequence[Trial], inline: bool, here: bool) -> None:
         text = f"{several[0].workers} workers a cohort need Ray: leave out --executor inline"
         raise SpecError(f"resources.workers: {text}")
     cores = os.cpu_count() or 1
+    for trial in trials if here else ():
+        _check_machine(trial, cores)
     for one in several if here else ():
         if one.workers * one.cpus > cores:
             text = f"{one.workers} workers of {one.cpus} CPUs need more than the {cores} of this machine"
             raise SpecError(f"resources.workers: {text}; lower one, or name a cluster by --ray-address")
+
+
+def _check_machine(trial: Trial, cores: int) -> None:
+    """Ray on this machine would wait for ever for what the machine does not have."""
+    import torch
+
+    wanted, gpus = trial.resources, torch.cuda.device_count()
+    for name, needed, there in (("cpus", wanted.cpus, cores), ("gpus", wanted.gpus * wanted.workers, gpus)):
+        if needed > there:
+            text = f"{needed:g} are more than the {there} of this machine; lower it, or name a cluster by --ray-address"
+            raise SpecError(f"trials.{trial.entry}.resources.{name}: {text}")
 
 
 def shape_key(trial: Trial, learner: type[Learner]) -> str:

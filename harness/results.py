@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from harness.own_code import find_own_code, own_folders
 from harness.report.folders import read_json, read_metrics
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def load(name: str, root: str | Path = "runs") -> Results:
         raise FileNotFoundError(f"{file} does not exist: is {str(root)!r} a run root?")
     ledger = Ledger(file)
     try:
-        if ledger.experiment(name) is None:
+        row = ledger.experiment(name)
+        if row is None:
             raise KeyError(f"{root} has no experiment named {name!r}")
+        find_own_code(own_folders(row["file"]))
         return Results(name, ledger.trials(name), Path(root))
     finally:
         ledger.close()

@@ -56,16 +56,21 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cpus: int = Field(1, ge=1, description="CPU threads of the worker that trains the cohort")
-    gpus: float = Field(0.0, ge=0, description="GPUs of the worker; a fraction shares one")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:INDEX")
+    cpus: int = Field(1, ge=1, le=4096, description="CPU threads of the worker that trains the cohort")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPUs of the worker; a fraction shares one")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:([0-9]|[1-5][0-9]|6[0-3]))?)$",
+        description="auto, cpu, cuda or cuda:INDEX, an index of 0 to 63",
+    )
     mode: Literal["auto", "eager", "compiled", "loop"] = Field(
         "auto", description="how lanes are executed: vmapped eagerly, vmapped and compiled, or one after another"
     )
-    lanes: int = Field(64, ge=1, description="largest number of lanes in one cohort")
+    lanes: int = Field(64, ge=1, le=10_000, description="largest number of lanes in one cohort")
     workers: int = Field(
         1,
         ge=1,
+        le=1024,
         description="workers that train a cohort together, each on its part of every batch, each with its own"
         " cpus and gpus; needs Ray",
     )
@@ -94,6 +99,11 @@ class LearnerConfig(BaseModel):
     def parents(self) -> tuple[str, ...]:
         """Ids of the trials that must be done before this one starts."""
         return ()
+
+    @property
+    def held_bytes(self) -> dict[str, int]:
+        """Fields that decide how much a trial holds beside its networks, with a lower bound in bytes for each."""
+        return {}
 
     @property
     def seconds_per_progress(self) -> float:

@@ -7,7 +7,6 @@ back as a `Report`, so that no exception of a learner has to travel between proc
 from __future__ import annotations
 
 import errno
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.cohort_run import CohortRun, Follower, Interrupted
 from harness.gang import leave
 from harness.learner import LaneError
 from harness.messages import Decision, Job, Report
+from harness.own_code import find_own_code
 from harness.worker_log import WorkerLog
 from nets.lanes import reset_compiler, use_compile_cache
 
@@ -73,9 +73,7 @@ class Worker:
         self._run = None
 
     def _open(self, job: Job) -> Report:
-        for folder in job.sys_path:
-            if folder not in sys.path:
-                sys.path.append(folder)
+        find_own_code(job.sys_path)
         first = job.trials[0]
         torch.set_num_threads(first.resources.cpus)
         shape = (first.learner, len(job.trials), repr(sorted(first.config.items())))

@@ -73,6 +73,11 @@ class TrainingConfig(TransferConfig):
         return data.card(self.data)
 
     @property
+    def held_bytes(self) -> dict[str, int]:
+        """The rows of a batch."""
+        return {**super().held_bytes, "batch": self.batch * math.prod(self.row_shape) * 4}
+
+    @property
     def row_shape(self) -> tuple[int, ...]:
         """Of what the network reads."""
         return self.card.shape

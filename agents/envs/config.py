@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -101,6 +102,14 @@ class EnvConfig(TransferConfig):
         """The data sets that the environment shows."""
         own = tensor_env(self.env, self.env_options, self.wrapped)
         return own.data_sets if own else ()
+
+    @property
+    def held_bytes(self) -> dict[str, int]:
+        """Observations of all environments, those of a rollout too."""
+        spec = self.env_spec
+        row = math.prod(spec.obs_shape) * (1 if spec.pixels else 4)
+        rollout = getattr(self, "n_steps", 1)
+        return {**super().held_bytes, "n_envs" if rollout == 1 else "n_steps": self.n_envs * rollout * row}
 
     @property
     def chunk(self) -> int:

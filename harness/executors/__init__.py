@@ -53,7 +53,7 @@ class Executor(Protocol):
 
 
 def make_executor(kind: str, address: str | None = None) -> Executor:
-    """The executor of a name: "inline" or "ray".
+    """The executor of a name: "inline" or "ray"; "plan" is for looking only, at files of either.
 
     Args:
         kind: its name.
@@ -62,7 +62,7 @@ def make_executor(kind: str, address: str | None = None) -> Executor:
     Raises:
         ValueError: unknown name.
     """
-    if kind == "inline":
+    if kind in ("inline", "plan"):
         from harness.executors.inline import InlineExecutor
 
         return InlineExecutor()

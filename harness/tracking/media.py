@@ -57,7 +57,7 @@ def _table(texts: list[str], reference: Sequence[str]) -> wandb.Table:
     return whole_table(["samples", "data"], [list(row) for row in zip_longest(texts, reference)])
 
 
-def whole_table(columns: list[str], rows: list[list[Any]]) -> wandb.Table:
+def whole_table(columns: list[str | int], rows: list[list[Any]]) -> wandb.Table:
     """A table of which wandb keeps every row: its own limits, 10,000 in the file, cut without a word."""
     wandb.Table.MAX_ROWS = max(wandb.Table.MAX_ROWS, len(rows))
     wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(rows))

@@ -206,7 +206,7 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
     for name, rows in state.final["tables"].items():
         if name == "trials":
             rows = [{**row, "run": _link(run, row["id"])} for row in rows]
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns: list[str | int] = list(dict.fromkeys(key for row in rows for key in row))
         cells = [[row.get(column) for column in columns] for row in rows]
         tables[name] = whole_table(columns, cells)
     run.log(tables)
