@@ -58,7 +58,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line")]
 Workers = Annotated[int, typer.Option(min=0, help="at most so many workers; 0: as many as there are CPUs")]
 Where = Annotated[Executor, typer.Option(help="where workers live")]
-RayAddress = Annotated[str | None, typer.Option(help="a running Ray cluster; none: Ray starts here")]
+RayAddress = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster's head; none: Ray starts here")]
 Tracked = Annotated[TrackerKind, typer.Option(help="auto: W&B online with a login, offline without")]
 InputShape = Annotated[str | None, typer.Option("--input", help="shape of one row: 1,28,28")]
 RetryFailed = Annotated[bool, typer.Option(help="run failed trials again")]
@@ -130,8 +130,16 @@ def report(name: Name, root: Root = Path("runs")) -> None:
 
 
 @app.command()
-def stop(name: Name, root: Root = Path("runs")) -> None:
-    """Stop a running experiment at its next boundary; `seedbed run` goes on later."""
+def stop(
+    name: Name,
+    root: Root = Path("runs"),
+    ray_address: Annotated[str | None, typer.Option(help="the cluster's dashboard, if it was submitted there")] = None,
+) -> None:
+    """Stop a running experiment at its next boundary; the same command goes on later."""
+    if ray_address is not None:
+        from flows.submit import stop_job
+
+        _leave(lambda: stop_job(name, ray_address))
     from flows.showing import stop_experiment
 
     _leave(lambda: stop_experiment(root, name))
@@ -140,7 +148,8 @@ def stop(name: Name, root: Root = Path("runs")) -> None:
 @app.command()
 def serve(
     file: File,
-    cron: Annotated[str | None, typer.Option(help='when, as cron says it: "0 3 * * *"')] = None,
+    cron: Annotated[str | None, typer.Option(help='minute hour day month weekday: "0 3 * * *"')] = None,
+    timezone: Annotated[str | None, typer.Option(help="of --cron, such as Europe/Paris; none: this machine's")] = None,
     interval: Annotated[float | None, typer.Option(min=1, help="seconds between two runs")] = None,
     set_: Sets = None,
     root: Root = Path("runs"),
@@ -155,7 +164,7 @@ def serve(
     from flows.steps import Options
 
     options = Options(str(root), executor.value, ray_address, tracker.value, workers, retry_failed)
-    _leave(lambda: serve_file(file, set_ or [], options, cron=cron, interval=interval))
+    _leave(lambda: serve_file(file, set_ or [], options, cron=cron, interval=interval, timezone=timezone))
 
 
 @app.command()
@@ -293,7 +302,7 @@ def _explained(error: Exception) -> str | None:
     """The sentence of an error that is no fault of the program's; None for the rest."""
     from flows.errors import UserError
 
-    if isinstance(error, UserError) or type(error).__name__ in ("SpecError", "BusyError"):
+    if isinstance(error, UserError) or type(error).__name__ in ("SpecError", "BusyError", "ClusterError"):
         return str(error)
     return None
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.prefect_server import api_url_of_user
-from flows.submit import find_token
+from harness.executors.access import find_token
 
 __all__ = ["Check", "examine", "shadowed"]
 

@@ -24,6 +24,7 @@ def run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect:
     Raises:
         SpecError: the file is wrong; nothing was written or started.
         BusyError: another process runs it.
+        ClusterError: Ray cannot be used as the options say.
     """
     steps = Steps.load(file, overrides, options)
     console = Console(stderr=as_json, highlight=False)
@@ -32,6 +33,8 @@ def run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect:
     parameters = {"file": str(Path(file).resolve()), "overrides": list(overrides), "options": options.to_json()}
     steps.check_free()
     plan = steps.plan()
+    if plan.due:
+        steps.driver.check_executor()
     display.say(steps.plan_text())
     with display, steps.stopper:
         if plan.due and prefect:

@@ -14,6 +14,7 @@ from typing import Any
 from flows.stopping import Stopper
 from harness.attempt import attempt
 from harness.driver import Driver
+from harness.executors import ClusterError
 from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
 from harness.tracking import make_tracker
@@ -110,6 +111,8 @@ class Steps:
     def _start_workers(self) -> None:
         try:
             self.driver.start_workers()
+        except ClusterError:
+            pass  # training meets it again, and that ends the run with its sentence
         except Exception as error:  # training meets the same trouble, and tells it
             self.note(f"workers could not be started ahead of time: {error}")
         self._started.set()

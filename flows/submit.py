@@ -10,24 +10,25 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
+import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flows.errors import UserError
+from flows.project import named_files, outside, project_files
+from harness.executors.access import WHERE_TOKENS_ARE, find_token, use_token
 from harness.experiment import load_experiment
 
-__all__ = ["find_token", "job_name", "project_files", "submit_file"]
+__all__ = ["job_name", "stop_job", "submit_file"]
 
 SIZE_LIMIT = 100 * 1024 * 1024
-LEFT_OUT = {".git", ".venv", "venv", "runs", "wandb", "node_modules", "build", "dist", "__pycache__"}
 OUR_PACKAGES = ("flows", "agents", "generative", "supervised", "harness", "nets")
 LIVE = ("PENDING", "RUNNING")
 _TALKATIVE = (
@@ -35,8 +36,10 @@ _TALKATIVE = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+AGENT_PORT = 52365  # Ray's own choice
 AGENT_SECONDS = 60.0  # for a head that has just started to take jobs
 LEAST_RETRY_SECONDS = 1.0
+STOP_SECONDS = 120.0
 
 
 def submit_file(file: Path, overrides: Sequence[str], root: Path, address: str, flags: Sequence[str]) -> int:
@@ -65,18 +68,20 @@ def submit_file(file: Path, overrides: Sequence[str], root: Path, address: str, 
             print(f"attached to job {name}, which runs this file already", flush=True)
         else:
             entry = _entrypoint(file, overrides, root, flags)
-            with _staged(file) as folder:
-                _send(client, entrypoint=entry, submission_id=name, runtime_env={"working_dir": str(folder)})
+            for path in outside(experiment.spec):
+                print(f"{path} does not travel: the workers look for it on their own machines", flush=True)
+            with _staged(file, experiment.spec) as folder:
+                _send(client, address, entrypoint=entry, submission_id=name, runtime_env={"working_dir": str(folder)})
             print(f"submitted as job {name}", flush=True)
         try:
             return _follow(client, name)
         except KeyboardInterrupt:
-            stop = f"RAY_ADDRESS={address} ray job stop {name}"
+            stop = shlex.join(["seedbed", "stop", experiment.name, "--ray-address", address])
             print(f"\ndetached; the job goes on. Attach: the same command. Stop: {stop}", flush=True)
             return 130
 
 
-def _send(client: Any, **job: Any) -> None:
+def _send(client: Any, address: str, **job: Any) -> None:
     """Submits a job; a head that has just started has no agent to take jobs for some seconds."""
     give_up = time.monotonic() + AGENT_SECONDS
     while True:
@@ -84,9 +89,56 @@ def _send(client: Any, **job: Any) -> None:
             client.submit_job(**job)
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > give_up:
+            if "No available agent" not in str(error):
                 raise
+            if time.monotonic() > give_up:
+                raise UserError(f"the Ray cluster at {address} takes no jobs: {_why_no_agent(address)}") from None
             time.sleep(1.0)
+
+
+def _why_no_agent(address: str) -> str:
+    """Why none of a cluster's nodes takes jobs, as far as one can tell from here."""
+    mend = f"stop that one, or start this one with --dashboard-agent-listen-port={AGENT_PORT + 1}"
+    if urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1"):
+        import psutil
+
+        held = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == AGENT_PORT and c.raddr == ()]
+        if held:
+            who = f" (process {held[0].pid})" if held[0].pid else ""
+            return f"another Ray on this machine{who} holds the port {AGENT_PORT} of its job agent; {mend}"
+    return f"its head has no job agent; where another Ray on that machine holds the agent's port {AGENT_PORT}, {mend}"
+
+
+def stop_job(name: str, address: str) -> int:
+    """Stops the job that runs an experiment on a Ray cluster and waits until it has ended.
+
+    Args:
+        name: the experiment's.
+        address: of the cluster's dashboard.
+
+    Raises:
+        UserError: the cluster cannot be reached or refuses us, or the job does not end.
+    """
+    client = _connect(address)
+    pattern = re.compile(rf"seedbed-{re.escape(name)}-[0-9a-f]{{12}}(-e\d+)?")
+    with _explained(address):
+        live = [
+            str(job.submission_id)
+            for job in client.list_jobs()
+            if pattern.fullmatch(job.submission_id or "") and str(job.status.value) in LIVE
+        ]
+        if not live:
+            print(f"{name} is not running at {address}")
+            return 0
+        for job in live:
+            client.stop_job(job)
+        end = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < end:
+            if all(str(client.get_job_status(job).value) not in LIVE for job in live):
+                print(f"{name} is stopped; the same `seedbed submit` goes on")
+                return 0
+            time.sleep(0.5)
+    raise UserError(f"{name} was asked to stop, but job {', '.join(live)} still runs; it stops at its next boundary")
 
 
 def job_name(name: str, text: str, jobs: dict[str, str]) -> tuple[str, bool]:
@@ -105,21 +157,8 @@ def job_name(name: str, text: str, jobs: dict[str, str]) -> tuple[str, bool]:
     return job, job in jobs
 
 
-def find_token() -> str | None:
-    """The cluster's token: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token."""
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    if token:
-        return token.strip()
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    try:
-        return path.read_text().strip() or None
-    except OSError:
-        return None
-
-
 def _connect(address: str) -> Any:
-    token = find_token()
-    os.environ["RAY_AUTH_MODE"] = "token" if token else "disabled"  # else Ray makes a token of its own
+    use_token()
     with _explained(address):
         from ray.job_submission import JobSubmissionClient
 
@@ -142,11 +181,7 @@ def _explained(address: str) -> Iterator[None]:
         raise UserError(f"the Ray cluster at {address} answered: {str(error).strip()[:300]}") from None
     except AuthenticationError:
         if find_token() is None:
-            raise UserError(
-                f"the Ray cluster at {address} wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
-                "or put it into ~/.ray/auth_token",
-                usage=True,
-            ) from None
+            raise UserError(f"the Ray cluster at {address} wants a token: {WHERE_TOKENS_ARE}", usage=True) from None
         raise UserError(f"the Ray cluster at {address} refused the token", usage=True) from None
 
 
@@ -165,41 +200,23 @@ def _project(file: Path) -> Path:
     return here if file.is_relative_to(here) else file.parent
 
 
-def project_files(folder: Path) -> list[Path]:
-    """Files of a project, relative to its folder: what git knows or does not ignore; without git, all but the usual."""
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        names = [Path(os.fsdecode(n)) for n in done.stdout.split(b"\0") if n] if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired):
-        names = None
-    if names is None:
-        names = [Path(base, n).relative_to(folder) for base, _, files in _walk(folder) for n in files]
-    return [n for n in names if not _left_out(n) and (folder / n).is_file()]
-
-
-def _left_out(name: Path) -> bool:
-    return any(part in LEFT_OUT or part.endswith("_cache") or part.endswith(".egg-info") for part in name.parts)
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    for base, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not _left_out(Path(f))]
-        yield base, folders, files
-
-
 @contextlib.contextmanager
-def _staged(file: Path) -> Iterator[Path]:
+def _staged(file: Path, spec: Mapping[str, Any]) -> Iterator[Path]:
     """A temporary folder with everything that travels: the user's project, and our packages where it lacks them.
 
     Raises:
-        UserError: it is too large.
+        UserError: it is too large, has folders with the names of our packages, or a file that is needed is elsewhere.
     """
     project = _project(file)
-    chosen = {name: project / name for name in project_files(project)}
+    names = dict.fromkeys([*project_files(project), *named_files(spec, project, Path(file).resolve())])
+    # Ray would apply git's rules again, also to what git tracks, or the experiment names, in spite of them
+    chosen = {name: project / name for name in names if name.name != ".gitignore"}
     ours = Path(__file__).resolve().parents[1]
-    for package in OUR_PACKAGES:
-        if not (project / package).is_dir():
+    if not (project / "flows" / "cli.py").is_file():  # not a checkout of Seedbed
+        if taken := [package for package in OUR_PACKAGES if (project / package).is_dir()]:
+            text = f"{project} has a folder {taken[0]}, which is also a package of Seedbed's, and would hide that"
+            raise UserError(f"{text} on the cluster; rename it", usage=True)
+        for package in OUR_PACKAGES:
             files = [p for p in (ours / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
             chosen.update({p.relative_to(ours): p for p in files})
     size = sum(path.stat().st_size for path in chosen.values())
@@ -207,7 +224,7 @@ def _staged(file: Path) -> Iterator[Path]:
         largest = max(chosen, key=lambda name: chosen[name].stat().st_size)
         raise UserError(
             f"the project {project} is {size / 2**20:.0f} MiB, at most {SIZE_LIMIT // 2**20} MiB may travel; its "
-            f" largest file is {largest}; name what stays here in .gitignore",
+            f"largest file is {largest}; name what stays here in .gitignore",
             usage=True,
         )
     with tempfile.TemporaryDirectory(prefix="seedbed-") as name:

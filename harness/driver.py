@@ -81,6 +81,7 @@ class Driver:
         self._abandoned = False
         self._disk_full = ""
         self._waiting = ""
+        self._executor.say = lambda text: self._emit(note_event(text))
         self.ledger = Ledger(self.root / "ledger.sqlite")
 
     @property
@@ -122,6 +123,10 @@ class Driver:
         if self._stop_at is None:
             self._stop_at = time.monotonic() + self._grace
             self._executor.give_up_at(self._stop_at)
+
+    def check_executor(self) -> None:
+        """Looks whether workers can be had, before anything is started; raises ClusterError where they cannot."""
+        self._executor.check()
 
     def start_workers(self) -> None:
         """Starts workers ahead of time (they import torch meanwhile); `train` does it otherwise."""

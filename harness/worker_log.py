@@ -62,7 +62,7 @@ class WorkerLog:
     def copying(self) -> Iterator[None]:
         """Copies standard output and standard error of Python code here while the body runs."""
         before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = (_Copy(stream, self) for stream in before)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = (_Copy(stream, self) for stream in before)
         try:
             yield
         finally:

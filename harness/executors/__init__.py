@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from harness.messages import Report
 
-__all__ = ["Executor", "WorkerDiedError", "make_executor"]
+__all__ = ["ClusterError", "Executor", "WorkerDiedError", "make_executor"]
 
 
 class WorkerDiedError(Exception):
     """A worker or its node is gone."""
+
+
+class ClusterError(Exception):
+    """Ray cannot be used as it was asked for; one sentence for the person.
+
+    Args:
+        text: the sentence.
+        usage: whether the command was wrong (exit status 2) or the world is (1).
+    """
+
+    def __init__(self, text: str, *, usage: bool = False) -> None:
+        super().__init__(text)
+        self.usage = usage
 
 
 class Executor(Protocol):
@@ -20,14 +34,28 @@ class Executor(Protocol):
 
     Attributes:
         most: slots at most, infinite where machines decide.
+        say: told a sentence for the person.
     """
 
     most: float
+    say: Callable[[str], None]
+
+    def check(self) -> None:
+        """Looks whether workers can be had at all, before anything is started.
+
+        Raises:
+            ClusterError: they cannot.
+        """
+        ...
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
         """Makes up to `slots` slots ready (those it has are used again); returns how many there are.
 
-        A slot has `workers` workers, of which a cohort takes as many as its trials ask for.
+        A slot has `workers` workers, of which a cohort takes as many as its trials ask for. Waits for the first slot;
+        none are ready when a stop is asked for meanwhile.
+
+        Raises:
+            ClusterError: not one will ever be.
         """
         ...
 
@@ -68,6 +96,10 @@ def make_executor(kind: str, address: str | None = None) -> Executor:
         return InlineExecutor()
     if kind != "ray":
         raise ValueError(f"unknown executor {kind!r}; known are inline, ray")
+    if address:
+        from harness.executors.access import use_token
+
+        use_token()  # Ray reads it once, when it is imported
     from harness.executors.ray import RayExecutor
 
     return RayExecutor(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from harness.executors import WorkerDiedError
@@ -19,9 +20,13 @@ class InlineExecutor:
     most = 1.0  # slot: this process
 
     def __init__(self) -> None:
+        self.say: Callable[[str], None] = lambda text: None
         self._give_up_at = math.inf
         self._worker = Worker(interrupt=lambda: time.monotonic() > self._give_up_at)
         self._pending: tuple[str, Any] | None = None
+
+    def check(self) -> None:
+        """This process is always here."""
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
         """There is one slot (the driver has refused cohorts of several workers)."""

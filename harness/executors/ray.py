@@ -6,21 +6,68 @@ import logging
 import math
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from harness.executors import WorkerDiedError
+from harness.executors import ClusterError, WorkerDiedError
+from harness.executors.access import check_cluster
 from harness.gang import Seat
 from harness.messages import Decision, Job, Report
 
-__all__ = ["RayExecutor"]
+__all__ = ["Ask", "RayExecutor", "room"]
 
 TOGETHER = ("boundary", "done", "stopped")  # what all workers of a cohort say at once
 SECONDS_FOR_OTHERS = 10.0  # for the death of one to be noticed after another has complained of it
+
+
+PLACE_SECONDS = 60.0  # that a worker may wait for a place before the person is told
+AGAIN_SECONDS = 600.0  # between two such sentences
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a slot needs: `workers` workers of `cpus` CPUs and `gpus` GPUs each, each within one node."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    workers: int = 1
+
+    def __str__(self) -> str:
+        each = _amounts(self.bundle).removesuffix(" and no GPU")
+        return f"{self.workers} workers of {each} each" if self.workers > 1 else f"a worker of {each}"
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """One worker's resources, as Ray calls them."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+def room(nodes: Sequence[Mapping[str, float]], ask: Ask) -> int:
+    """How many slots fit into nodes that are otherwise empty.
+
+    Args:
+        nodes: each node's resources; a resource that is not named there is not there.
+        ask: what one slot needs.
+    """
+    slack = 1e-6  # shares of a GPU are sums of binary fractions
+    fits = [min(int(node.get(name, 0.0) / need + slack) for name, need in ask.bundle.items()) for node in nodes]
+    return sum(fits) // ask.workers
+
+
+@dataclass
+class _Slot:
+    """The actors of a slot, rank 0 first, and the places that Ray keeps for them."""
+
+    actors: list[Any]
+    group: Any
+    placed: bool = False
 
 
 class _Actor:
@@ -48,53 +95,123 @@ class RayExecutor:
     most = math.inf
 
     def __init__(self, address: str | None = None) -> None:
+        self.say: Callable[[str], None] = lambda text: None
         self._address = address
-        self._slots: list[list[Any]] = []  # actors, rank 0 first
-        self._called: dict[int, int] = {}  # slot -> how many of them train its cohort
+        self._checked = False
+        self._slots: list[_Slot] = []
+        self._called: dict[int, int] = {}  # slot -> how many of its actors train its cohort
         self._pending: dict[Any, tuple[int, int]] = {}  # answer to come -> slot, rank
         self._heard: dict[int, Report] = {}  # slot -> what rank 0 said, while others are still at it
-        self._options: dict[str, Any] = {}
-        self._workers = 1
+        self._ask = Ask()
         self._owner = False
+        self._giving_up = False
+        self._since = self._told = 0.0  # when a slot began to wait for its place, and when that was last said
+
+    def check(self) -> None:
+        """Asks the cluster whether it takes us; Ray on this machine is started when it is needed."""
+        if self._address and not self._checked and not ray.is_initialized():
+            check_cluster(os.environ.get("RAY_ADDRESS", "auto") if self._address == "auto" else self._address)
+        self._checked = True
 
     def connect(self) -> None:
         """Starts Ray or joins the cluster; done once."""
         if ray.is_initialized():
             return
+        self.check()
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "seedbed"}
         if self._address:
-            ray.init(address=self._address, **quiet)
+            try:
+                ray.init(address=self._address, **quiet)
+            except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+                text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise ClusterError(f"the Ray cluster at {self._address} cannot be joined: {text}") from None
         else:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             ray.init(address="local", include_dashboard=False, **quiet)
+            if ray.cluster_resources().get("CPU", 0.0) < 1:  # Ray counts none in a container with half a CPU
+                ray.shutdown()
+                ray.init(address="local", include_dashboard=False, num_cpus=1, **quiet)
         self._owner = True
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
         """Makes up to `slots` slots of actors with `cpus` threads ready, as many as the cluster holds."""
         self.connect()
-        options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
-        if (options, workers) != (self._options, self._workers):
+        ask = Ask(cpus, gpus, workers)
+        if ask != self._ask:
             self._kill_all()
-            self._options, self._workers = options, workers
-        total = ray.cluster_resources()
-        fit = int(total.get("CPU", 1) // (cpus * workers))
-        if gpus:
-            fit = min(fit, int(total.get("GPU", 0) / (gpus * workers)))
+            self._ask = ask
+        fit = room(_nodes(), ask)
+        if fit == 0 and self._address is None:
+            raise ClusterError(
+                f"no place for {ask}: Ray has {_told(_nodes())} on this machine; "
+                "lower the trial's resources, or name a larger cluster by --ray-address",
+                usage=True,
+            )
         while len(self._slots) < max(1, min(slots, fit)):
             self._slots.append(self._new())
+        self._await_places()
         return len(self._slots)
 
-    def _new(self) -> list[Any]:
-        threads = str(self._options["num_cpus"])
+    def _new(self) -> _Slot:
+        group = placement_group([self._ask.bundle] * self._ask.workers)
+        return _Slot(self._actors(group), group)
+
+    def _actors(self, group: Any) -> list[Any]:
+        threads = str(self._ask.cpus)
         env = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        options = {"runtime_env": {"env_vars": env}, **self._options}
-        return [ray.remote(_Actor).options(**options).remote() for _ in range(self._workers)]
+        options = {"num_cpus": self._ask.cpus, "num_gpus": self._ask.gpus, "max_restarts": 0, "max_task_retries": 0}
+        return [
+            ray.remote(_Actor)
+            .options(
+                runtime_env={"env_vars": env},
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+                **options,
+            )
+            .remote()
+            for rank in range(self._ask.workers)
+        ]
+
+    def _await_places(self) -> None:
+        """Waits until every slot has its place; after a minute those that have one begin without the rest.
+
+        Without a single one a cluster is waited for, which may grow or become free, until a stop is asked for.
+        """
+        self._since = time.monotonic()
+        self._told = 0.0
+        while waiting := [slot for slot in self._slots if not _has_place(slot)]:
+            late = time.monotonic() - self._since > PLACE_SECONDS
+            if self._giving_up or (late and len(waiting) < len(self._slots)):
+                for slot in waiting:
+                    self._remove(slot)
+                self._slots = [slot for slot in self._slots if slot.placed]
+                if self._slots:
+                    self.say(f"{len(waiting)} workers found no place within a minute; {len(self._slots)} begin")
+                return
+            if late:
+                self._tell_of_waiting()
+            time.sleep(0.1)
+
+    def _tell_of_waiting(self) -> None:
+        now = time.monotonic()
+        if self._told and now - self._told < AGAIN_SECONDS:
+            return
+        self._told = now
+        free = ray.available_resources()
+        self.say(
+            f"no place yet for {self._ask}: the cluster has {_told(_nodes())}, with {_amounts(free)} free; "
+            "waiting: add a node, end other jobs, or stop and lower the trial's resources"
+        )
+
+    def _remove(self, slot: _Slot) -> None:
+        for actor in slot.actors:
+            ray.kill(actor)
+        remove_placement_group(slot.group)
 
     def call(self, slot: int, method: str, argument: Any) -> None:
         """Sends the call to the slot's actors, as many as the cohort asks for; a job gives each its seat."""
         if isinstance(argument, Job):
             self._called[slot] = argument.trials[0].resources.workers
-        for rank, actor in enumerate(self._slots[slot][: self._called[slot]]):
+        for rank, actor in enumerate(self._slots[slot].actors[: self._called[slot]]):
             own = self._seated(argument, rank) if isinstance(argument, Job) else argument
             self._pending[getattr(actor, method).remote(own)] = (slot, rank)
 
@@ -110,6 +227,9 @@ class RayExecutor:
         if not self._pending:
             time.sleep(min(timeout, 0.05))
             return []
+        lost = not all(_has_place(self._slots[slot]) for slot, _ in self._pending.values())
+        if lost and time.monotonic() - self._since > PLACE_SECONDS:
+            self._tell_of_waiting()  # a node was lost with the place of these workers
         ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=timeout)
         if ready:
             more, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
@@ -139,25 +259,28 @@ class RayExecutor:
 
     def _again(self, slot: int, answer: Any) -> Any:
         """Kills a slot's actors, starts new ones and passes the answer on."""
-        for actor in self._slots[slot]:
+        again = self._slots[slot]
+        for actor in again.actors:
             ray.kill(actor)
         self._pending = {ref: place for ref, place in self._pending.items() if place[0] != slot}
         self._heard.pop(slot, None)
-        self._slots[slot] = self._new()
+        self._slots[slot] = _Slot(self._actors(again.group), again.group)
+        self._since, self._told = time.monotonic(), 0.0
         return answer
 
     def give_up_at(self, when: float) -> None:
-        """The driver itself watches the time and calls `abandon`."""
+        """The driver itself watches the time and calls `abandon`; a place is not waited for any longer."""
+        self._giving_up = True
 
     def abandon(self, slots: list[int]) -> None:
         """Kills the actors in these slots; `wait` will report them as dead."""
         for slot in slots:
-            for actor in self._slots[slot]:
+            for actor in self._slots[slot].actors:
                 ray.kill(actor)
 
     def _kill_all(self) -> None:
-        for actor in (a for slot in self._slots for a in slot):
-            ray.kill(actor)
+        for slot in self._slots:
+            self._remove(slot)
         self._slots, self._pending, self._heard = [], {}, {}
 
     def stop(self) -> None:
@@ -166,6 +289,32 @@ class RayExecutor:
             self._kill_all()
             if self._owner:
                 ray.shutdown()
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each living node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    """2 CPUs and 1 GPU."""
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    text = f"{cpus:g} CPU" + ("" if cpus == 1 else "s")
+    return text + f" and {gpus:g} GPU" + ("" if 0 < gpus <= 1 else "s") if gpus else text + " and no GPU"
+
+
+def _told(nodes: Sequence[Mapping[str, float]]) -> str:
+    """What one node has, or how many nodes have what."""
+    each = [_amounts(node) for node in nodes]
+    if len(each) == 1:
+        return each[0]
+    return f"{len(each)} nodes (" + ", ".join(f"{each.count(text)} x {text}" for text in dict.fromkeys(each)) + ")"
+
+
+def _has_place(slot: _Slot) -> bool:
+    """Whether Ray keeps room for a slot's actors; it is asked until it does."""
+    slot.placed = slot.placed or slot.group.wait(0)
+    return slot.placed
 
 
 def _result(ref: Any) -> Report | WorkerDiedError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ import pytest
 from rich.console import Console
 
 from flows import doctor, submit
-from flows.errors import UserError
 from flows.leaderboard import leaderboard
 from flows.progress import Bars, Lines, clock, make_display, metrics_text, rate_text
-from flows.serve import serve_file
-from flows.steps import Options
 from flows.stopping import Stopper
+from harness.executors import access
 
 COHORT = {
     "kind": "cohort",
@@ -131,14 +128,6 @@ def test_stopper_asks_while_training_and_interrupts_otherwise() -> None:
         signal.pause()
 
 
-def test_serve_wants_one_sound_schedule(tmp_path: Path) -> None:
-    for cron, interval in ((None, None), ("* * * * *", 5.0), ("every day", None), ("* * *", None)):
-        with pytest.raises(UserError) as error:
-            serve_file(tmp_path / "x.yaml", [], Options(str(tmp_path / "runs")), cron=cron, interval=interval)
-        assert error.value.usage
-    assert not (tmp_path / "runs").exists()
-
-
 # -- submit ------------------------------------------------------------------------------------------------------
 
 
@@ -156,63 +145,15 @@ def test_token_is_found_where_ray_looks(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    assert submit.find_token() is None
+    assert access.find_token() is None
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("home\n")
-    assert submit.find_token() == "home"
+    assert access.find_token() == "home"
     (tmp_path / "other").write_text("path")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "other"))
-    assert submit.find_token() == "path"
+    assert access.find_token() == "path"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "variable")
-    assert submit.find_token() == "variable"
-
-
-def project(folder: Path) -> Path:
-    for name in (
-        "small.yaml",
-        "src/train.py",
-        ".venv/lib.py",
-        "runs/ledger.sqlite",
-        ".mypy_cache/x",
-        "a/__pycache__/y",
-    ):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x")
-    return folder / "small.yaml"
-
-
-def test_project_leaves_out_what_is_made(tmp_path: Path) -> None:
-    project(tmp_path)
-    assert sorted(map(str, submit.project_files(tmp_path))) == ["small.yaml", "src/train.py"]
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    (tmp_path / ".gitignore").write_text("src/\n")
-    assert sorted(map(str, submit.project_files(tmp_path))) == [".gitignore", "small.yaml"]
-
-
-def test_project_travels_with_our_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with submit._staged(file) as folder:
-        assert (folder / "src" / "train.py").read_text() == "x"
-        assert (folder / "flows" / "cli.py").exists()
-        assert (folder / "harness" / "driver.py").exists()
-    assert not folder.exists()
-    entry = submit._entrypoint(file, ["trials.0.lr=1 e"], Path("runs"), ["--workers", "2"])
-    assert entry == (
-        "python -m flows.cli run small.yaml --executor ray --ray-address auto "
-        f"--root {tmp_path / 'runs'} --no-prefect --workers 2 --set 'trials.0.lr=1 e'"
-    )
-
-
-def test_too_large_a_project_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = project(tmp_path)
-    with (tmp_path / "big.bin").open("wb") as big:
-        big.truncate(submit.SIZE_LIMIT + 1)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"big\.bin") as error, submit._staged(file):
-        pass
-    assert error.value.usage
+    assert access.find_token() == "variable"
 
 
 # -- doctor ------------------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ def test_scheduled_run_starts_by_itself(
 ) -> None:
     root, file, home = tmp_path / "runs", write_experiment(), tmp_path / "prefect"
     inline = ("--executor", "inline", "--tracker", "files")
-    process = start("serve", file, "--cron", "* * * * *", "--root", root, *inline, PREFECT_HOME=str(home))
-    read_until(process, "served (cron * * * * *)")
+    process = start(
+        "serve", file, "--cron", "* * * * *", "--root", root, *inline, PREFECT_HOME=str(home), TZ="America/New_York"
+    )
+    assert "time zone America/New_York, next at" in read_until(process, "served (cron * * * * *,")[-1]
     read_until(process, "seed 1: done")
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
