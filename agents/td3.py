@@ -63,7 +63,7 @@ class TD3Config(OffPolicyConfig):
     policy_delay: int = Field(
         2, ge=1, description="gradient steps of the critics for one of the actor and of all target networks"
     )
-    critics: Literal[1, 2] = Field(
+    n_critics: Literal[1, 2] = Field(
         2, description="networks for the value; 1, with policy_delay 1 and target_noise 0, is DDPG"
     )
     noise: Literal["normal", "ou"] = Field(
@@ -92,7 +92,7 @@ class TD3(Agent):
         self.build = lambda: build(net, spec.obs_shape, head)
         self.actor, actor, _ = lanes.stack(self.build, "td3/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(twins, config.critic_features, config.critics), lanes.init_seeds("td3/critic")
+            lambda: build(twins, config.critic_features, config.n_critics), lanes.init_seeds("td3/critic")
         )
         self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
         self.envs = make_environments(

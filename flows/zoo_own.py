@@ -129,7 +129,7 @@ OWN["ddpg"] = replace(
     OWN["td3"],
     fields=OFF_POLICY,
     policy_neutral={**OWN["td3"].policy_neutral, **ONE_CRITIC},
-    fixed={"critics": 1, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0},
+    fixed={"n_critics": 1, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0},
 )
 SCHEDULED = ("learning_rate", "clip_range")
 NO_NOISE = {"kind": "normal", "std": 0.0}  # the zoo's default

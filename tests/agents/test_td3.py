@@ -36,7 +36,7 @@ def test_target_with_clipped_noise():
     ("theirs", "own"),
     [
         *((("TD3", {"policy_delay": delay}), {"policy_delay": delay}) for delay in (1, 2, 3)),
-        (("DDPG", {}), {"critics": 1, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}),
+        (("DDPG", {}), {"n_critics": 1, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}),
     ],
 )
 def test_gradient_steps_equal_those_of_stable_baselines3(theirs, own, monkeypatch):

@@ -292,7 +292,7 @@ def test_agents_with_a_memory() -> None:
 def test_ddpg_is_td3_with_one_critic() -> None:
     own = translate("E-v0", {"n_timesteps": 10, "noise_type": "normal", "noise_std": 0.1}, "ddpg", own=True)
     assert own | {
-        "learner": "td3", "critics": 1, "policy_delay": 1, "target_noise": 0.0, "noise_std": 0.1, "lr": 1e-3
+        "learner": "td3", "n_critics": 1, "policy_delay": 1, "target_noise": 0.0, "noise_std": 0.1, "lr": 1e-3
     } == own  # fmt: skip
 
 
