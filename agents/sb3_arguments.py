@@ -8,9 +8,9 @@ Nothing is evaluated.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import sb3_contrib
@@ -19,7 +19,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.her import HerReplayBuffer
 from stable_baselines3.her.goal_selection_strategy import KEY_TO_GOAL_STRATEGY
 from torch import nn
@@ -167,7 +166,7 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
     """A plain value as a constructor takes it."""
     if name in SPECIAL:
         return SPECIAL[name](value)
-    if Schedule in get_args(hint) and isinstance(value, str):
+    if isinstance(value, str) and any(Callable in (kind, get_origin(kind)) for kind in get_args(hint)):
         return _schedule(name, value)
     if isinstance(value, list):
         value = tuple(value)
@@ -176,6 +175,7 @@ def _argument(name: str, value: Any, hint: Any) -> Any:
     except ValidationError as error:
         wanted = str(getattr(hint, "__name__", hint) if isinstance(hint, type) else hint)
         wanted = wanted.replace("collections.abc.Callable[[float], float]", '"lin_NUMBER"')
+        wanted = wanted.replace("collections.abc.Callable", '"lin_NUMBER"')
         raise ValueError(f"hyper.{name}: {value!r} is no {wanted}: {error.errors()[0]['msg']}") from None
 
 

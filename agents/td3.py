@@ -1,4 +1,5 @@
-"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv:1802.09477).
+"""Twin delayed deep deterministic policy gradient (Fujimoto et al. 2018, arXiv:1802.09477), by choice with one critic:
+then it is DDPG (Lillicrap et al. 2016, arXiv:1509.02971).
 
 In the order collect, update, log. What stands below "Functions of one trial" knows no lanes.
 
@@ -63,6 +64,9 @@ class TD3Config(OffPolicyConfig):
     policy_delay: int = Field(
         2, ge=1, description="gradient steps of the critics for one of the actor and of all target networks"
     )
+    n_critics: Literal[1, 2] = Field(
+        2, description="networks for the value; 1, with policy_delay 1 and target_noise 0, is DDPG"
+    )
     noise: Literal["normal", "ou"] = Field(
         "normal", description="exploration noise: independent, or Ornstein-Uhlenbeck, which wanders"
     )
@@ -89,7 +93,7 @@ class TD3(Agent):
         self.build = lambda: build(net, spec.obs_shape, head)
         self.actor, actor, _ = lanes.stack(self.build, "td3/actor")
         self.critic, critic, _ = lanes.execution.stack(
-            lambda: build(config.critics, config.critic_shape, 2), lanes.init_seeds("td3/critic")
+            lambda: build(config.critics, config.critic_shape, config.n_critics), lanes.init_seeds("td3/critic")
         )
         self.apart = config.pictures_apart
         self.held = encoder_parameters(actor) if config.freeze_encoder else frozenset()
@@ -181,7 +185,7 @@ class TD3(Agent):
         return torch.where(params["warm"], uniform_of(noise), explored), {"noise": wander}
 
     def _values(self, critic: Any, obs: Tensor, action: Tensor) -> Tensor:
-        """Of both critics, [B, 2]."""
+        """Of all critics, [B, 2] or [B, 1]."""
         return call(self.critic, critic, {}, *critic_inputs(obs, action, self.apart))[0]
 
     def _update_critic_of_one(
@@ -261,7 +265,7 @@ def clipped_target(batch: Batch, next_values: Tensor, gamma: Any) -> Tensor:
 
     Args:
         batch: rows [B].
-        next_values: of the target critics at the smoothed target action, [B, 2].
+        next_values: of the target critics at the smoothed target action, [B, 2] or [B, 1].
         gamma: discount.
 
     Returns:

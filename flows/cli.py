@@ -226,7 +226,7 @@ def zoo(
     file: Annotated[Path, typer.Argument(help="hyper-parameters as rl-baselines3-zoo writes them", show_default=False)],
     algo: Annotated[str, typer.Option(help="the algorithm that they are for: ppo, sac, ...")],
     output: Annotated[Path, typer.Option("-o", "--output", help="the experiment file to write")],
-    env: Annotated[str | None, typer.Option(help="one environment's alone; none: all that the file names")] = None,
+    env: Annotated[str | None, typer.Option(help="one environment; default: all that the file names")] = None,
     own: Annotated[bool, typer.Option("--own", help="for our own learner instead of stable-baselines3's")] = False,
 ) -> None:
     """Turn a hyper-parameter file of rl-baselines3-zoo into an experiment file."""

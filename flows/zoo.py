@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from flows.zoo_translation import ALGORITHMS, OWN, Untranslatable, translate
 __all__ = ["experiment_text", "import_zoo", "read_zoo"]
 
 FAMILIES = ("default", "atari")  # entries that stand for many environments
+ATARI = re.compile(r"ALE/.+|.+(NoFrameskip|Deterministic)-v\d+")
 LONG = 80
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 WORDS = ("true", "false", "null", "yes", "no", "on", "off")
@@ -29,29 +31,53 @@ def import_zoo(file: Path, algo: str, env: str | None, own: bool, output: Path) 
         own: for our learner instead of stable-baselines3's.
         output: where to write.
 
+    Returns:
+        0, or 1 where some of several entries cannot be translated: they are named, the others are written.
+
     Raises:
-        UserError: the file cannot be read, or something in it cannot be said in an experiment file.
+        UserError: the file cannot be read, or nothing that was asked for can be said in an experiment file.
     """
     known = OWN if own else ALGORITHMS
     if algo not in known:
         raise UserError(f"--algo {algo}: {'we have' if own else 'known are'} {', '.join(known)}", usage=True)
     entries, lines = read_zoo(file)
     names = [env] if env else [name for name in entries if name not in FAMILIES]
-    trials = []
+    trials: list[dict[str, Any]] = []
+    notes: list[str] = []
+    refused: list[str] = []
     for name in names:
         key = _entry_of(name, entries, file)
         try:
-            trials.append(translate(name, entries[key], algo, own))
+            found = translate(name, entries[key], algo, own)
         except Untranslatable as error:
             line = lines.get((key, error.key)) or lines.get((key,), 0)
-            raise UserError(f"{file}:{line}: {name}: {error}", usage=True) from None
-    text = experiment_text(output.stem, trials, [f"from {file.name} for {algo}, by `seedbed zoo`"])
+            refused.append(f"{file}:{line}: {name}: {error}")
+            continue
+        trials.append(found.trial)
+        notes += [f"{name}: {note}" for note in found.notes]
+    if not trials:
+        raise UserError("\n".join(refused) or _only_families(file, entries), usage=True)
+    _write(output, trials, [f"from {file.name} for {algo}, by `seedbed zoo`", *notes])
+    print(output)
+    families = [] if env else [name for name in FAMILIES if name in entries]
+    if families:
+        notes.append(f"{' and '.join(families)} stand for any environment; name one: --env ID")
+    if refused:
+        refused.append(f"{len(refused)} of {len(names)} entries are not in {output}")
+    for text in (*notes, *refused):
+        print(text, file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _only_families(file: Path, entries: Mapping[str, Any]) -> str:
+    return f"{file} has only {' and '.join(entries)}, for any environment; name one: --env ID"
+
+
+def _write(output: Path, trials: list[dict[str, Any]], comments: list[str]) -> None:
     try:
-        output.write_text(text, encoding="utf-8")
+        output.write_text(experiment_text(output.stem, trials, comments), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}") from None
-    print(output)
-    return 0
 
 
 def read_zoo(file: Path) -> tuple[dict[str, dict[str, Any]], Mapping[Any, Any]]:
@@ -90,7 +116,7 @@ def _entry_of(name: str, entries: Mapping[str, Any], file: Path) -> str:
     """The key that holds an environment's hyper-parameters, as the zoo looks it up."""
     if name in entries:
         return name
-    if "atari" in entries and (name.startswith("ALE/") or "NoFrameskip" in name):
+    if "atari" in entries and ATARI.fullmatch(name):
         return "atari"
     if "default" in entries:
         return "default"

@@ -16,7 +16,7 @@ from harness import rules
 from harness.checkpoint import write_fence
 from harness.cohorts import Cohort, config_of, left_over, new_cohort, saved_progress, sources_of
 from harness.durations import expected
-from harness.events import Event, Notes, cohort_event, report_event, tracked_trial, trial_event
+from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
 from harness.learner import learner_class, learner_target

@@ -32,11 +32,17 @@ def test_target_with_clipped_noise():
     assert clipped_target(batch, values, 0.5).tolist() == [10.5, 20.0]
 
 
-@pytest.mark.parametrize("delay", [1, 2, 3])
-def test_gradient_steps_equal_those_of_stable_baselines3(delay, monkeypatch):
-    config = {"lr": 3e-3, "tau": 0.1, "gamma": 0.95}
-    learner, state = started({"policy_delay": delay}, {**config, "policy_delay": delay}, dtype=torch.float64)
-    theirs = sb3_model(monkeypatch, "TD3", TINY, config, policy_delay=delay)
+@pytest.mark.parametrize(
+    ("theirs", "own"),
+    [
+        *((("TD3", {"policy_delay": delay}), {"policy_delay": delay}) for delay in (1, 2, 3)),
+        (("DDPG", {}), {"n_critics": 1, "policy_delay": 1, "target_noise": 0.0, "target_noise_clip": 0.0}),
+    ],
+)
+def test_gradient_steps_equal_those_of_stable_baselines3(theirs, own, monkeypatch):
+    config, delay = {"lr": 3e-3, "tau": 0.1, "gamma": 0.95}, own["policy_delay"]
+    learner, state = started(own, {**config, **own}, dtype=torch.float64)
+    theirs = sb3_model(monkeypatch, theirs[0], TINY, config, **theirs[1])
     pairs = (
         (lambda: state["params"]["actor"], theirs.actor),
         (lambda: state["params"]["critic"], theirs.critic),
