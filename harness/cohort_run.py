@@ -1,7 +1,7 @@
 """One cohort in training: from boundary to boundary, with everything that is read and written on the way.
 
-Where several workers train a cohort together, the one of rank 0 does this and the others follow it: they train the
-same lanes on their parts of every batch and write nothing.
+Where several workers train a cohort together, the one of rank 0 does this and the others follow it
+(`harness.following`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.rings import Rings, broken_lanes
 from harness.runfolder import RunFolder, facts
 from nets.lanes import Execution, resolve_device
 
-__all__ = ["CohortRun", "Follower", "Interrupted"]
+__all__ = ["CohortRun", "Interrupted"]
 
 
 class Interrupted(BaseException):
@@ -367,32 +367,6 @@ class CohortRun:
             notes=notes,
             warnings=warnings,
         )
-
-
-class Follower(CohortRun):
-    """The cohort in a worker of another rank than 0."""
-
-    def _open_folders(self, kept: dict[str, int]) -> None:
-        """Rank 0 has them open."""
-
-    def _evaluate(self) -> dict[int, dict[str, Any]]:
-        return {}
-
-    def _log(self, metrics: dict[str, torch.Tensor], evaluated: dict[int, dict[str, Any]]) -> None:
-        """Rank 0 does."""
-
-    def _remember(self) -> None:
-        """Rank 0 does."""
-
-    def _save(self) -> None:
-        if self.saved != self.progress:
-            self.saved = self.progress
-            self.learner.checkpointed(self.state)
-
-    def _end(self, lane: int, state: str, reason: str) -> None:
-        self.ended[lane] = {"state": state}
-        if "alive" in self.state:
-            self.state["alive"][lane] = False
 
 
 def _numbers(row: torch.Tensor) -> list[Any]:

@@ -12,7 +12,17 @@ from harness.checkpoint import newest_progress
 from harness.learner import learner_class
 from harness.spec import Trial
 
-__all__ = ["Cohort", "Sources", "config_of", "left_over", "new_cohort", "saved_progress", "sources_of"]
+__all__ = [
+    "Cohort",
+    "Sources",
+    "budgets_of",
+    "config_of",
+    "left_over",
+    "left_overs",
+    "new_cohort",
+    "saved_progress",
+    "sources_of",
+]
 
 Sources = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -57,6 +67,11 @@ def config_of(trial: Trial) -> Any:
     return learner_class(trial.learner).Config.model_validate(trial.config)
 
 
+def budgets_of(trials: Sequence[Trial]) -> dict[str, tuple[int, str]]:
+    """Trial id -> (how much progress it makes in all, the unit of that)."""
+    return {t.id: (config_of(t).budget, learner_class(t.learner).unit) for t in trials}
+
+
 def sources_of(cohort: str, older: Sources, lanes: Sequence[int]) -> Sources:
     """Where lanes cut from a cohort find their last checkpoint: its own, or those it was itself cut from."""
     return ((cohort, tuple(lanes)), *((name, tuple(index[k] for k in lanes)) for name, index in older))
@@ -98,3 +113,25 @@ def left_over(
     if len(lanes) + len(ended) == len(ids) and all(i in known for i in ids):
         return Cohort(row["id"], tuple(known[i] for i in ids), sources, row["mode"], ended=ended)
     return new_cohort(tuple(due[ids[k]] for k in lanes), sources_of(row["id"], sources, lanes), row["mode"])
+
+
+def left_overs(
+    rows: Sequence[Mapping[str, Any]], rest: dict[str, Trial], trials: Sequence[Trial], settled: set[str]
+) -> list[Cohort]:
+    """The cohorts that an earlier run left unfinished, as far as their trials are due.
+
+    Args:
+        rows: those cohorts' rows in the ledger.
+        rest: trials to train, by id; what a cohort takes is removed from it.
+        trials: the experiment's.
+        settled: trials that have a result or have failed.
+    """
+    known = {t.id: t for t in trials}
+    cohorts = []
+    for row in rows:
+        cohort = left_over(row, rest, known, settled)
+        if cohort is not None:
+            cohorts.append(cohort)
+            for trial in cohort.trials:
+                rest.pop(trial.id, None)
+    return cohorts

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness import rules
 from harness.checkpoint import write_fence
-from harness.cohorts import Cohort, config_of, left_over, new_cohort, saved_progress, sources_of
+from harness.cohorts import Cohort, budgets_of, config_of, left_overs, new_cohort, saved_progress, sources_of
 from harness.durations import expected
 from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
@@ -143,7 +143,7 @@ class Driver:
         with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "experiment.yaml").write_text(self.experiment.text)
-            self.ledger.register(name, self.experiment.trials, self._budgets())
+            self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
                 self.ledger.set_trials([t.id for t in self.plan().due], state="planned")
                 self._retry_failed = False
@@ -165,13 +165,6 @@ class Driver:
         if states - {*FINAL, "failed"}:
             return Outcome("stopped", trials, "stopped; the same command goes on")
         return Outcome("failed" if "failed" in states else "done", trials)
-
-    def _budgets(self) -> dict[str, tuple[int, str]]:
-        out = {}
-        for trial in self.experiment.trials:
-            cls = learner_class(trial.learner)
-            out[trial.id] = (cls.Config.model_validate(trial.config).budget, cls.unit)
-        return out
 
     def _train_due(self) -> None:
         """Rounds of training until nothing is due; what another experiment trains is waited for."""
@@ -224,16 +217,10 @@ class Driver:
     def _cohorts(self, due: list[Trial], slots: int) -> list[Cohort]:
         """Cohorts an earlier run left, as they were; then new ones for the rest, the longest first."""
         rest = {t.id: t for t in due}
-        known = {t.id: t for t in self.experiment.trials}
-        cohorts = []
-        for row in self.ledger.open_cohorts(self.experiment.name):
-            states = self.ledger.find(row["trials"])
-            settled = {i for i, trial in states.items() if trial["state"] in (*FINAL, "failed")}
-            cohort = left_over(row, rest, known, settled)
-            if cohort is not None:
-                cohorts.append(cohort)
-                for trial in cohort.trials:
-                    rest.pop(trial.id, None)
+        open_ones = self.ledger.open_cohorts(self.experiment.name)
+        found = self.ledger.find({i for row in open_ones for i in row["trials"]})
+        settled = {i for i, trial in found.items() if trial["state"] in (*FINAL, "failed")}
+        cohorts = left_overs(open_ones, rest, self.experiment.trials, settled)
         planned = plan_cohorts(list(rest.values()), slots, self.ledger.rates())
         return cohorts + [new_cohort(tuple(c)) for c in planned]
 

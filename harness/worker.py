@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from harness import checkpoint
-from harness.cohort_run import CohortRun, Follower, Interrupted
+from harness.cohort_run import CohortRun, Interrupted
+from harness.following import Follower
 from harness.gang import leave
 from harness.learner import LaneError
 from harness.messages import Decision, Job, Report
