@@ -36,6 +36,8 @@ def find_token() -> str | None:
 
 def use_token() -> None:
     """Makes Ray's client send the token where there is one; a cluster without authentication does not mind it."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() not in ("", "token", "disabled"):
+        return  # another way to authenticate, which the user chose
     os.environ["RAY_AUTH_MODE"] = "token" if find_token() else "disabled"  # else Ray makes a token of its own
 
 

@@ -80,7 +80,9 @@ def test_job_completes_in_the_same_run_root_and_a_second_submission_attaches(
         name = read_until(first, "submitted as job")[-1].split()[-1]
         read_until(first, "Running entrypoint")
         first.send_signal(signal.SIGINT)
-        assert "detached; the job goes on" in first.communicate(timeout=60)[0]
+        told = first.communicate(timeout=60)[0]
+        assert "detached; the job goes on" in told
+        assert f"Stop: seedbed stop small --ray-address {head}" in told
     finally:
         first.kill()
         first.communicate()
@@ -104,3 +106,25 @@ def environment_of(head: str, name: str) -> str:
     done = subprocess.run(arguments, env=env, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     assert name in done.stdout
     return done.stdout
+
+
+def test_the_stop_that_is_printed_stops_the_job(
+    head: str, tmp_path: Path, write_experiment: Callable[..., Path]
+) -> None:
+    file, root = write_experiment(n=600, sleep=0.2, seeds=1), tmp_path / "runs"
+    arguments = command("submit", file.name, "--root", root, "--ray-address", head, "--tracker", "files")
+    env = environment(RAY_AUTH_TOKEN=TOKEN)
+    job = subprocess.Popen(
+        arguments, cwd=file.parent, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        read_until(job, "training at")
+        done = seedbed("stop", "small", "--ray-address", head, RAY_AUTH_TOKEN=TOKEN)
+        assert done.stdout == "small is stopped; the same `seedbed submit` goes on\n", done.stderr
+        assert "the job was stopped" in job.communicate(timeout=60)[0]
+        assert job.returncode == 130
+    finally:
+        job.kill()
+        job.communicate()
+    status = last_json(seedbed("status", "small", "--root", root, "--json").stdout)
+    assert (status["state"], status["trials"][0]["state"]) == ("stopped", "stopped")

@@ -197,3 +197,6 @@ def test_the_token_decides_how_rays_client_speaks(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("RAY_AUTH_TOKEN", token)
         make_executor("ray", "127.0.0.1:6379")
         assert access.os.environ["RAY_AUTH_MODE"] == mode
+    monkeypatch.setenv("RAY_AUTH_MODE", "k8s")
+    make_executor("ray", "127.0.0.1:6379")
+    assert access.os.environ["RAY_AUTH_MODE"] == "k8s"
