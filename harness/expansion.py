@@ -200,7 +200,7 @@ def _check_elsewhere(learner: Any, config: LearnerConfig, index: int, problems: 
     try:
         check_memory(config.held_bytes)
         learner.check(config)
-    except ValueError as error:
+    except (ValueError, DataError) as error:
         field, _, what = str(error).partition(": ")
         path: Path = ("trials", index, field) if field in type(config).model_fields else ("trials", index)
         problems.add(path, what if len(path) == 3 else str(error))
