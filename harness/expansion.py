@@ -244,7 +244,10 @@ def _configure(
             return None
         at[leaf] = entry.grid[key][choice]
     absurd = list(too_large(values))  # before a network is built from them
-    config, found = (None, absurd) if absurd else validate(model, values, also=tuple(Entry.model_fields))
+    try:
+        config, found = (None, absurd) if absurd else validate(model, values, also=tuple(Entry.model_fields))
+    except DataError as error:  # a validator that looks into the data
+        config, found = None, [((), str(error))]
     for path, what in found:
         problems.add(*_blame(path, what, point, index))
     return config

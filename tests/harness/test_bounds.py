@@ -60,8 +60,12 @@ def test_a_missing_data_set_is_still_one_sentence(tmp_path: Path, monkeypatch: p
         raise DataError("data set 'x' needs a file: make data")
 
     monkeypatch.setattr("supervised.config.TrainingConfig.held_bytes", property(missing))
-    with pytest.raises(SpecError, match=r"^\S+e\.yaml:1: trials\.0: data set 'x' needs a file: make data$"):
+    sentence = r"^\S+e\.yaml:1: trials\.0: data set 'x' needs a file: make data$"
+    with pytest.raises(SpecError, match=sentence):
         load(tmp_path, learner="classifier")
+    monkeypatch.setattr("supervised.seq2seq.data.pairs", missing)  # a validator of this learner reads its texts
+    with pytest.raises(SpecError, match=sentence):
+        load(tmp_path, learner="seq2seq")
 
 
 def test_what_only_the_users_code_understands_is_free(tmp_path: Path):
