@@ -29,13 +29,13 @@ NAMED: dict[str, int] = {
     **dict.fromkeys(("d_steps", "policy_delay", "gradient_steps", "minibatches", "rollouts", "accumulate"), 100_000),
     **dict.fromkeys(("n_step", "env_workers", "kernel_size", "stride", "time_stride", "first_stride"), 10_000),
     **dict.fromkeys(("n_envs", "env_restarts", "groups", "patch", "waves", "side", "windows"), 1_000_000),
-    **dict.fromkeys(("steps", "updates", "images", "epochs", "patience", "learning_starts", "train_freq"), PROGRESS),
+    **dict.fromkeys(("steps", "updates", "images", "patience", "learning_starts", "train_freq"), PROGRESS),
     **dict.fromkeys(("target_update_interval", "unfreeze_every", "penalty_every", "layers_every"), PROGRESS),
     **dict.fromkeys(("report_every", "evaluate_every", "checkpoint_every"), PROGRESS),
     **dict.fromkeys(("pretrain", "pretrain_judge", "judge_updates", "rounds", "train_rows", "held_rows"), PROGRESS),
-    **dict.fromkeys(("buffer_size",), 10**10),
-    **dict.fromkeys(("batch", "n_steps", "samples", "length", "longest", "vocabulary", "judged"), DEFAULT),
-    **dict.fromkeys(("sampled", "eval_episodes", "eval_sampled_episodes", "horizon", "least", "classes"), DEFAULT),
+    **dict.fromkeys(("batch", "n_steps", "samples", "sampled", "judged", "length", "longest", "least"), DEFAULT),
+    **dict.fromkeys(("epochs", "vocabulary", "eval_episodes", "eval_sampled_episodes", "horizon", "classes"), DEFAULT),
+    "buffer_size": 10**10,
 }
 FREE = ("config", "env_options", "wrappers")  # what only the user's own code understands
 

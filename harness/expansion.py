@@ -200,7 +200,7 @@ def _check_elsewhere(learner: Any, config: LearnerConfig, index: int, problems: 
     try:
         check_memory(config.held_bytes)
         learner.check(config)
-    except ValueError as error:
+    except (ValueError, DataError) as error:
         field, _, what = str(error).partition(": ")
         path: Path = ("trials", index, field) if field in type(config).model_fields else ("trials", index)
         problems.add(path, what if len(path) == 3 else str(error))
@@ -244,7 +244,10 @@ def _configure(
             return None
         at[leaf] = entry.grid[key][choice]
     absurd = list(too_large(values))  # before a network is built from them
-    config, found = (None, absurd) if absurd else validate(model, values, also=tuple(Entry.model_fields))
+    try:
+        config, found = (None, absurd) if absurd else validate(model, values, also=tuple(Entry.model_fields))
+    except DataError as error:  # a validator that looks into the data
+        config, found = None, [((), str(error))]
     for path, what in found:
         problems.add(*_blame(path, what, point, index))
     return config

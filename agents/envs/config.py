@@ -105,11 +105,12 @@ class EnvConfig(TransferConfig):
 
     @property
     def held_bytes(self) -> dict[str, int]:
-        """Observations of all environments, those of a rollout too."""
+        """Observations of all environments, those of a rollout too, and the order in which epochs go over them."""
         spec = self.env_spec
         row = math.prod(spec.obs_shape) * (1 if spec.pixels else 4)
         rollout = getattr(self, "n_steps", 1)
-        return {**super().held_bytes, "n_envs" if rollout == 1 else "n_steps": self.n_envs * rollout * row}
+        orders = {"epochs": self.n_envs * self.epochs * 8} if hasattr(self, "epochs") else {}
+        return {**super().held_bytes, **orders, "n_envs" if rollout == 1 else "n_steps": self.n_envs * rollout * row}
 
     @property
     def chunk(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from harness.learner import Lanes, learner_class, select
+from harness.metric_names import check_metric_names
 from nets.lanes import Execution, has_compiler, reset_compiler
 
 SMALL = {"hidden_features": 8, "depth": 2}
@@ -347,6 +348,7 @@ def test_results_have_the_promised_form(name):
     assert int(state["progress"][0]) == learner.chunk
     assert state["progress"].dtype == torch.int64
     assert all(m.shape == (len(SEEDS),) for m in metrics.values())
+    check_metric_names(metrics, learner.score_of(learner.lanes.config).name)
     assert all(m.shape[0] == len(SEEDS) and torch.isfinite(m).all() for m in scores.values())
     assert_same(dict(learner.evaluate(state)), dict(scores), atol=0)
     network = learner.network(state, 1)

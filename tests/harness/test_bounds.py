@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import bounds
+from harness.data import DataError
 from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.spec_errors import SpecError
@@ -34,6 +35,8 @@ def load(folder: Path, **entry: object):
         ({"n_envs": 1e9}, r"trials\.0\.n_envs: 1,000,000,000 is more than 1,000,000"),
         ({"steps": 1e18}, r"trials\.0\.steps: 1,000,000,000,000,000,000 is more than 1,000,000,000,000,000"),
         ({"grid": {"n_steps": [64, 1e15]}}, r"trials\.0\.grid\.n_steps\.1: 1,000,000,000,000,000 is more than"),
+        ({"epochs": 1e9}, r"trials\.0\.epochs: 1,000,000,000 is more than"),
+        ({"epochs": 1e7, "n_envs": 1e6}, r"trials\.0\.epochs: a trial would hold .* GiB, more than"),
         ({"learner": "classifier", "batch": 1e9}, r"trials\.0\.batch: 1,000,000,000 is more than"),
         ({"learner": "gan", "latent_features": 1e9}, r"trials\.0\.latent_features: 1,000,000,000 is more than"),
         ({"learner": "sb3", "algo": "ppo", "hyper": {"n_steps": 1e12}}, r"trials\.0\.hyper\.n_steps: .* is more than"),
@@ -50,6 +53,19 @@ def test_absurd_numbers_are_refused_within_seconds(tmp_path: Path, entry: dict, 
         load(tmp_path, **entry)
     assert time.monotonic() - began < 10
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_data_set_is_still_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def missing(config: object) -> dict[str, int]:
+        raise DataError("data set 'x' needs a file: make data")
+
+    monkeypatch.setattr("supervised.config.TrainingConfig.held_bytes", property(missing))
+    sentence = r"^\S+e\.yaml:1: trials\.0: data set 'x' needs a file: make data$"
+    with pytest.raises(SpecError, match=sentence):
+        load(tmp_path, learner="classifier")
+    monkeypatch.setattr("supervised.seq2seq.data.pairs", missing)  # a validator of this learner reads its texts
+    with pytest.raises(SpecError, match=sentence):
+        load(tmp_path, learner="seq2seq")
 
 
 def test_what_only_the_users_code_understands_is_free(tmp_path: Path):
