@@ -40,8 +40,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ray = Path(sys.executable).with_name("ray")
     subprocess.run([str(ray), "start", *arguments], env=env, check=True, capture_output=True, timeout=200)
     yield f"http://127.0.0.1:{port}"
-    for process in psutil.process_iter(["cmdline"]):
-        if any(folder in part for part in process.info["cmdline"] or []):
+    for process in psutil.process_iter(["cmdline", "environ"]):  # not all of them are told the folder
+        mine = (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == str(token)
+        if mine or any(folder in part for part in process.info["cmdline"] or []):
             process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
