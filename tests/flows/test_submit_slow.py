@@ -27,19 +27,22 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="sbr-", dir="/tmp")  # short: the paths of its sockets are limited
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text(TOKEN)
-    with socket.socket() as free:
+    with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        other.bind(("127.0.0.1", 0))
+        port, agent = free.getsockname()[1], other.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), RAY_JOB_STOP_WAIT_TIME_S="30", PATH=path)
     env.pop("PYTHONPATH")  # the project has to travel
     arguments = ["--head", "--port=0", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=2"]
+    arguments += [f"--dashboard-agent-listen-port={agent}"]  # another Ray may hold the usual one
     arguments += [f"--temp-dir={folder}", "--disable-usage-stats", "--object-store-memory=100000000"]
     ray = Path(sys.executable).with_name("ray")
     subprocess.run([str(ray), "start", *arguments], env=env, check=True, capture_output=True, timeout=200)
     yield f"http://127.0.0.1:{port}"
-    for process in psutil.process_iter(["cmdline"]):
-        if any(folder in part for part in process.info["cmdline"] or []):
+    for process in psutil.process_iter(["cmdline", "environ"]):  # not all of them are told the folder
+        mine = (process.info["environ"] or {}).get("RAY_AUTH_TOKEN_PATH") == str(token)
+        if mine or any(folder in part for part in process.info["cmdline"] or []):
             process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
