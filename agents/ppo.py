@@ -48,10 +48,10 @@ class PPOConfig(ActorCriticConfig):
     n_steps: int = Field(128, ge=1, description="steps of every environment between two updates")
     epochs: int = Field(4, ge=1, description="passes over a rollout")
     batch: int = Field(128, ge=2, description="rows of a minibatch; the last one of a pass may have fewer")
-    lr: PerLaneFloat = Field(1e-3, ge=0, description="Adam's learning rate at the start")
+    lr: PerLaneFloat = Field(3e-3, ge=0, description="Adam's learning rate at the start")
     lr_schedule: Literal["linear", "constant"] = Field("linear", description="linear: falls to 0 at the last step")
     gamma: PerLaneFloat = Field(0.98, ge=0, le=1, description="discount of future rewards")
-    gae_lambda: PerLaneFloat = Field(0.8, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)")
+    gae_lambda: PerLaneFloat = Field(0.95, ge=0, le=1, description="mixes advantages of 1 step (0) to all steps (1)")
     normalise_advantage: bool = Field(
         True, description="whether the advantages of a minibatch get mean 0 and deviation 1"
     )

@@ -83,7 +83,8 @@ def test_a_zone_that_the_machine_does_not_name_has_to_be_given(tmp_path: Path, m
 
 def test_a_wrong_schedule_starts_nothing(tmp_path: Path) -> None:
     file = tmp_path / "e.yaml"
-    file.write_text("name: e\ntrials: [{learner: function, call: 'a:b'}]\n")
+    file.write_text("name: e\ntrials: [{learner: function, call: 'trains_nothing:train'}]\n")
+    (tmp_path / "trains_nothing.py").write_text("def train(run):\n    raise AssertionError\n")
     wrong: list[dict[str, Any]] = [
         {},
         {"cron": "* * * * *", "interval": 5.0},
