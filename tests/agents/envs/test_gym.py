@@ -407,6 +407,19 @@ def test_missing_packages_and_unknown_ids_are_named(monkeypatch):
         make_gym("CartPole-v1", {"colour": 1}, [])
 
 
+def test_mujoco_leaves_no_file_and_prints_nothing(tmp_path, monkeypatch, capfd):
+    if importlib.util.find_spec("mujoco") is None:
+        pytest.skip("HalfCheetah needs MuJoCo, which is not installed")
+    import mujoco
+
+    monkeypatch.chdir(tmp_path)
+    mujoco.set_mju_user_warning(None)
+    make_gym("HalfCheetah-v4", {}, []).close()  # its model has an attribute that MuJoCo warns of
+    assert mujoco.get_mju_user_warning() is not None
+    assert list(tmp_path.iterdir()) == []
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_whose_environments_are_trusted():
     assert is_trusted("CartPole-v1")
     assert is_trusted("ALE/Breakout-v5")
