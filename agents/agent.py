@@ -61,6 +61,11 @@ class Agent(Learner):
         """A deterministic episode."""
         return episode_media(self.envs, self.lanes, self.acting(state), state["envs"], lane, progress_of(state))
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a checkpoint cuts episodes off."""
+        return self.lanes.config.exact and not self.lanes.config.env_spec.tensor
+
     def checkpointed(self, state: State) -> None:
         """Environments whose state cannot be saved start anew (the worker calls this at every checkpoint)."""
         self.envs.checkpointed(state["envs"], progress_of(state))

@@ -224,6 +224,11 @@ class SB3(Learner):
         """The policy; it takes observations as the environment gives them."""
         return policy_network(self.model)
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a checkpoint starts generators and environments anew."""
+        return bool(self.lanes.config.exact)
+
     def checkpointed(self, state: State) -> None:
         """The generators and the environments start anew from (seed, progress); `exact: false` only after restoring."""
         if self.stepped and not self.lanes.config.exact:

@@ -112,7 +112,7 @@ def status(name: Name, root: Root = Path("runs"), as_json: AsJson = False) -> No
 
 @app.command()
 def logs(
-    name: Annotated[str, typer.Argument(help="an experiment's name or a trial's id", show_default=False)],
+    name: Annotated[str, typer.Argument(help="an experiment, or a trial's id or its beginning", show_default=False)],
     root: Root = Path("runs"),
 ) -> None:
     """The log of an experiment's driver, or of a trial's worker."""

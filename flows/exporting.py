@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.errors import UserError
 
-__all__ = ["export_trial", "find_trial"]
+if TYPE_CHECKING:
+    from harness.ledger import Ledger
+
+__all__ = ["begins_with", "export_trial", "find_trial"]
 
 
 def export_trial(
@@ -61,21 +64,31 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
 
     if not (root / "ledger.sqlite").is_file():
         raise UserError(f"{root} is no run root: it has no ledger.sqlite", usage=True)
-    folder = root / "trials"
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     ledger = Ledger(root / "ledger.sqlite")
     try:
-        rows = ledger.find([trial]) or ledger.find(name for name in names if trial and name.startswith(trial))
+        rows = begins_with(root, ledger, trial)
         trained = [ledger.experiment(str(row["trained_by"])) for row in rows.values()]
     finally:
         ledger.close()
-    if len(rows) > 1:
-        some = ", ".join(sorted(rows)[:4])
-        raise UserError(f"{len(rows)} trials begin with {trial}: {some}{', ...' * (len(rows) > 4)}", usage=True)
     if not rows:
         raise UserError(f"the run root {root} has no trial {trial}", usage=True)
     find_own_code(folder for row in trained if row for folder in own_folders(row["file"]))
     return next(iter(rows.values()))
+
+
+def begins_with(root: Path, ledger: Ledger, trial: str) -> dict[str, dict[str, Any]]:
+    """The one trial with this id, or whose id begins with it: {id: its row}; empty where there is none.
+
+    Raises:
+        UserError: there are several.
+    """
+    folder = root / "trials"
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    rows = ledger.find([trial]) or ledger.find(name for name in names if trial and name.startswith(trial))
+    if len(rows) > 1:
+        some = ", ".join(sorted(rows)[:4])
+        raise UserError(f"{len(rows)} trials begin with {trial}: {some}{', ...' * (len(rows) > 4)}", usage=True)
+    return rows
 
 
 def _write(network: Any, file: Path, form: str, input_: str | None, trial: str) -> None:

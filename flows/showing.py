@@ -106,7 +106,7 @@ def show_status(root: Path, name: str, *, as_json: bool) -> int:
     console.print(f"{name}: {row['state']}{_driver_text(row)}", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("trial", "label", "seed", "state", "progress", "score", "reason"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "trial", min_width=16 if column == "trial" else None)  # to be copied
     for t in trials:
         share = f"{t['progress']:,} of {t['budget']:,} {t['unit']}"
         score = "-" if t["score"] is None else f"{t['score_name']} {t['score']:.4g}"
@@ -146,6 +146,7 @@ def show_logs(root: Path, name: str) -> int:
 
 
 def _files_of_trial(root: Path, trial: str) -> list[Path]:
+    from flows.exporting import begins_with
     from harness.ledger import Ledger
     from harness.worker_log import worker_logs
 
@@ -153,13 +154,14 @@ def _files_of_trial(root: Path, trial: str) -> list[Path]:
         raise _unknown(root, trial)
     ledger = Ledger(root / "ledger.sqlite")
     try:
-        if trial not in ledger.find([trial]):
+        found = next(iter(begins_with(root, ledger, trial)), None)
+        if found is None:
             raise UserError(f"the run root {root} has no experiment and no trial {trial}", usage=True)
-        cohorts = ledger.cohorts_of(trial)
+        cohorts = ledger.cohorts_of(found)
     finally:
         ledger.close()
     logs = [file for cohort in cohorts for file in worker_logs(root / "cohorts" / cohort)]
-    return [*logs, root / "trials" / trial / "traceback.txt"]
+    return [*logs, root / "trials" / found / "traceback.txt"]
 
 
 def show_report(root: Path, name: str) -> int:

@@ -140,12 +140,14 @@ class CohortRun:
         self.fresh = {}
         for lane, (state, reason) in decision.end.items():
             self._end(lane, state, reason)
-        if decision.stop and self.alive:
+        if decision.stop and self.alive and self._may_stop():
             if not self.learner.paced:  # a user's function is saved where it asks for it
                 self._save()
             return self.report("stopped")
         if not self.alive:
             return self.report("done")
+        if decision.stop:
+            self._heed()
         began = time.perf_counter()
         metrics = self._train()
         self.seconds += time.perf_counter() - began
@@ -160,6 +162,10 @@ class CohortRun:
         if self._due("checkpoint"):
             self._save()
         return self.report("boundary", broken)
+
+    def _may_stop(self) -> bool:
+        """Whether it can end here: a checkpoint out of turn must not change the numbers that come after it."""
+        return not self.learner.restarts or self.saved == self.progress
 
     def _outcome(self, lane: int, broken: list[int]) -> tuple[str, str]:
         """How a lane that trained to its end ends, and why."""

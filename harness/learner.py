@@ -240,6 +240,11 @@ class Learner:
         """One ordinary network on the CPU with that lane's weights: for explaining, serving, transfer."""
         raise NotImplementedError
 
+    @property
+    def restarts(self) -> bool:
+        """Whether `checkpointed` changes the numbers that follow; it then stops only where a checkpoint is due."""
+        return False
+
     def checkpointed(self, state: State) -> None:
         """Optional: called right after every checkpoint and after restoring one.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from agents.envs.wrappers import WRAPPERS
 from flows.cli import app
 from harness.experiment import load_experiment
 from harness.learner import BUILTIN
@@ -25,8 +28,22 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: text.split("\n", 1)[0])
 def test_its_experiments_are_sound(tmp_path: Path, text: str) -> None:
+    for mark, package in (("ALE/", "ale_py"), ("MiniGrid-", "minigrid")):
+        if mark in text and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package}, which this experiment needs, is not installed")
     (tmp_path / "e.yaml").write_text(text)
     assert load_experiment(tmp_path / "e.yaml").trials
+
+
+def test_its_table_has_every_wrapper_with_its_options() -> None:
+    table = PAGE.split("| wrapper |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?) \| .*? \|(.*)\|$", table, flags=re.M)
+    told = {name: options for names, options in rows for name in re.findall("`(.*?)`", names)}
+    assert sorted(told) == sorted(WRAPPERS)
+    for name, wrapper in WRAPPERS.items():
+        for option in list(inspect.signature(wrapper).parameters.values())[1:]:
+            default = "" if option.default is option.empty else f": {str(option.default).lower()}"
+            assert f"{option.name}{default}" in told[name], (name, option)
 
 
 def test_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import gymnasium
@@ -74,12 +74,38 @@ def check(env_id: str, options: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with drawing_allowed(env.unwrapped):
+                _end_in_plain_booleans(env.unwrapped)
                 check_env(env.unwrapped, skip_render_check=True)
     except Exception as error:  # assertions, and whatever the environment raises
         text = " ".join(str(error).split())
         raise ValueError(f"environment '{env_id}' breaks Gymnasium's rules (check_env): {text}") from error
     finally:
         env.close()
+
+
+def _end_in_plain_booleans(env: gymnasium.Env) -> None:
+    """Make `env.step` say how episodes end in Python's own booleans, as far as they are booleans or 0 and 1.
+
+    The checker compares them with `is False`, and says of numpy's that the environment "truncates after 1 step".
+    """
+    step = env.step
+
+    @wraps(step)  # the checker looks at its signature
+    def call(*args: Any, **options: Any) -> Any:
+        result: Any = step(*args, **options)
+        if not isinstance(result, tuple) or len(result) != 5:
+            return result
+        obs, reward, terminated, truncated, info = result
+        return obs, reward, _plain(terminated), _plain(truncated), info
+
+    changed: Any = env
+    changed.step = call
+
+
+def _plain(over: Any) -> Any:
+    """True or False for anything that is one number 0 or 1; all else as it is."""
+    one = isinstance(over, int | np.bool_ | np.integer) or (isinstance(over, np.ndarray) and over.shape == ())
+    return bool(over) if one and over in (0, 1) else over
 
 
 def describe(env_id: str, options: dict[str, Any], wrappers: Sequence[Any]) -> dict[str, Any]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import gymnasium
 
 __all__ = ["Package", "installed", "missing", "package_of", "register"]
+
+_log = logging.getLogger(__name__)
 
 
 class Package(NamedTuple):
@@ -82,6 +86,8 @@ def register(env_id: str) -> None:
         ImportError: the package is not installed.
     """
     package = package_of(env_id)
+    if _simulated_by_mujoco(env_id):
+        _quiet_mujoco()
     if package is not None:
         _import(package.module)
     elif ":" not in env_id and env_id not in gymnasium.registry and installed("ale_py"):
@@ -93,6 +99,28 @@ def _import(name: str) -> None:
     module: Any = importlib.import_module(name)
     if name == "ale_py":
         module.ALEInterface.setLoggerMode(module.LoggerMode.Error)  # no banner
+
+
+def _simulated_by_mujoco(env_id: str) -> bool:
+    found, package = gymnasium.registry.get(env_id), package_of(env_id)
+    if package is not None:
+        return package.module in ("gymnasium_robotics", "shimmy")
+    return found is not None and str(found.entry_point).startswith("gymnasium.envs.mujoco")
+
+
+def _quiet_mujoco() -> None:
+    """Sends MuJoCo's warnings to the log; by itself it prints them and leaves a file MUJOCO_LOG.TXT behind."""
+    if not installed("mujoco"):
+        return
+    mujoco: Any = importlib.import_module("mujoco")
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_mujoco_warns)
+
+
+@lru_cache(maxsize=64)  # each sentence once; those about an unstable simulation end with its time
+def _mujoco_warns(text: str) -> None:
+    old_model = "deprecated" in text  # the environment's own file, which whoever trains in it cannot change
+    _log.log(logging.DEBUG if old_model else logging.WARNING, "MuJoCo: %s", text)
 
 
 def missing(env_id: str, error: Exception) -> ValueError:

@@ -171,6 +171,22 @@ class Endless(Broken):
         return self._seen(), 1.0 - float(action), bool(action), False, {}
 
 
+class Terse(Broken):
+    """Says how a step ended as many environments do that compute it with numpy, or count.
+
+    Args:
+        kind: numpy's "bool_", "array" (of no dimension), or "int".
+    """
+
+    def __init__(self, kind: str = "bool_") -> None:
+        super().__init__()
+        self.kind: Any = {"bool_": np.bool_, "array": np.array, "int": int}[kind]
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, np.float32(reward), self.kind(terminated), self.kind(truncated), info
+
+
 class Narrow(Broken):
     """Takes seeds of 31 bits, as environments do that are written in C; numpy.random.seed takes 32."""
 
@@ -180,5 +196,5 @@ class Narrow(Broken):
         return super().reset(seed=seed, options=options)
 
 
-for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Endless", "Narrow"):
+for _name in ("Broken", "Masked", "Told", "Odd", "Rude", "Endless", "Terse", "Narrow"):
     gymnasium.register(f"{_name}-v0", f"tests.agents.broken_env:{_name}")

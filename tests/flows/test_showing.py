@@ -98,3 +98,8 @@ def test_the_log_of_a_trial_has_what_its_worker_and_its_learner_said(
     assert "seed 1 begins\nto stderr\n" in bad
     assert bad.count("ValueError: told to") == 2  # the sentence, and the last line of the traceback
     assert bad.count("Traceback") == 1
+    ids = [t["id"] for t in outcome.trials]
+    assert seedbed("logs", ids[0][:8], "--root", tmp_path / "runs") == good
+    monkeypatch.setenv("COLUMNS", "60")
+    table = seedbed("status", "f", "--root", tmp_path / "runs")
+    assert all(trial in table for trial in ids)  # whole, however narrow the terminal

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from agents.envs import EnvConfig, make_environments
 from agents.envs import gym as adapter
-from agents.envs.describing import describe
+from agents.envs.describing import check, describe
 from agents.envs.making import is_trusted, make_gym
 from agents.envs.wrappers import EpisodicLife, FireReset
 from harness.learner import LaneError, Lanes
@@ -407,6 +407,19 @@ def test_missing_packages_and_unknown_ids_are_named(monkeypatch):
         make_gym("CartPole-v1", {"colour": 1}, [])
 
 
+def test_mujoco_leaves_no_file_and_prints_nothing(tmp_path, monkeypatch, capfd):
+    if importlib.util.find_spec("mujoco") is None:
+        pytest.skip("HalfCheetah needs MuJoCo, which is not installed")
+    import mujoco
+
+    monkeypatch.chdir(tmp_path)
+    mujoco.set_mju_user_warning(None)
+    make_gym("HalfCheetah-v4", {}, []).close()  # its model has an attribute that MuJoCo warns of
+    assert mujoco.get_mju_user_warning() is not None
+    assert list(tmp_path.iterdir()) == []
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_whose_environments_are_trusted():
     assert is_trusted("CartPole-v1")
     assert is_trusted("ALE/Breakout-v5")
@@ -427,6 +440,17 @@ def test_environments_of_others_are_checked_when_the_file_is_read(env, options, 
     with pytest.raises(ValidationError) as caught:
         Config(env=HERE + env, env_options=options)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["bool_", "array", "int"])
+def test_ends_of_steps_may_be_numbers_of_numpy(kind, monkeypatch):
+    check(HERE + "Terse-v0", {"kind": kind})  # Gymnasium's check alone says that it "truncates after 1 step"
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)
+    envs, state, _ = start(HERE + "Terse-v0", env_options={"kind": kind}, env_workers=0)
+    _, rollout = envs.collect({}, state, 0)
+    envs.close()
+    assert rollout.terminated.sum(1).tolist() == [[1, 1], [1, 1]]  # of 16 steps: episodes have 10
+    assert not rollout.truncated.any()
 
 
 def test_a_constructor_that_hangs_does_not_hang_the_plan(monkeypatch):
