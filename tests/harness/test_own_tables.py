@@ -255,10 +255,11 @@ def test_many_columns_of_words_are_counted(tmp_path):
         (lines(NUMBERS) + '5,"6' + ",1\n" * 50_000, r"line 21: "),
         (lines(NUMBERS).replace(",", ";"), "its values are separated by semicolons; save it with commas"),
         (lines(NUMBERS).replace(",", "  "), "its values are separated by blanks; save it with commas"),
+        ("a;target\n" + "1,5;2\n2,5;3\n" * 10, "its values are separated by semicolons and have decimal commas; save"),
         ("", "at least two columns, separated by commas, are needed"),
         ("\n\n", "at least two columns"),
         ("a\nb\n", "at least two columns"),
-        (lines(NUMBERS).encode("utf-16"), "line 1: not UTF-8; save it in that encoding"),
+        (lines(NUMBERS).encode("utf-16"), "line 1: not UTF-8; save it as UTF-8"),
     ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, text, message):
