@@ -1,4 +1,4 @@
-"""One cohort in a worker of a gang that follows: it trains the same lanes on its part of every batch, writes nothing."""
+"""One cohort in a worker of a gang that follows: it trains the same lanes on its part of each batch, writes nothing."""
 
 from __future__ import annotations
 
