@@ -183,6 +183,12 @@ class Client:
         raise RuntimeError("Request failed with status code 500: No available agent to submit job")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "ftp://x y", "http://", "auto"])
+def test_an_address_that_is_not_a_dashboards_is_one_sentence(address: str) -> None:
+    with pytest.raises(UserError, match="takes the address of the cluster's dashboard, like http://HOST:8265; given '"):
+        submit.stop_job("a", address)
+
+
 def test_the_jobs_of_an_experiment_are_stopped_and_no_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
