@@ -145,13 +145,19 @@ def _cut(records: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str
 
 
 def _with_decimal_commas(records: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str]]], list[Fault]]:
-    """The same for a file whose commas are those of numbers, between semicolons, as Excel writes in many countries."""
-    cut = [(line, [_with_a_point(cell) for cell in ",".join(cells).split(";")]) for line, cells in records]
-    width = len(cut[0][1])
-    if len(records[0][1]) > 1 or width < 2 or any(len(cells) != width for _, cells in cut):
-        return records, []
-    what = "its values are separated by semicolons and have decimal commas"
-    return cut, [Fault("", what, "save it with commas between values and points in numbers")]
+    """The same for a file whose commas lie inside values: in numbers, as Excel writes in many countries, or texts."""
+    whole = [(line, ",".join(cells)) for line, cells in records]
+    for mark in (";", "\t"):
+        cut = [(line, text.split(mark)) for line, text in whole]
+        width = len(cut[0][1])
+        if len(records[0][1]) > 1 or width < 2 or any(len(cells) != width for _, cells in cut):
+            continue
+        pointed = [(line, [_with_a_point(cell) for cell in cells]) for line, cells in cut]
+        what, mend = f"its values are separated by {SEPARATORS[mark]}", "quotes around texts that have commas"
+        if pointed != cut:
+            what, mend = f"{what} and have decimal commas", "points in numbers"
+        return pointed, [Fault("", what, f"save it with commas between values and {mend}")]
+    return records, []
 
 
 def _with_a_point(cell: str) -> str:
