@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import UserError
+from harness.data.cards import DataError
+from harness.data.labelled import divided
 
 __all__ = ["named_files", "outside", "project_files"]
 
@@ -136,10 +138,19 @@ def _meant(text: str, project: Path, file: Path) -> Iterator[Path]:
         return
     if text.strip("./") and not text.startswith(("/", "~")):
         bases = (project, Path.cwd())
-        yield from [base / text for base in bases if os.path.exists(base / text)][:1]
+        yield from [base / name for base in bases for name in _spellings(text) if os.path.exists(base / name)][:1]
+
+
+def _spellings(text: str) -> list[str]:
+    """A path as an experiment writes it, and, for data like `reviews.csv?text=Review`, without the columns."""
+    try:
+        plain, columns = divided(text)
+    except DataError:  # the plan says what is wrong with them
+        return [text]
+    return [text, plain] if columns else [text]
 
 
 def outside(spec: Mapping[str, Any]) -> list[str]:
     """Absolute paths that an experiment names and that exist here: on the cluster they have to be there too."""
-    named = {text for text in _texts(spec["trials"]) if text.startswith(("/", "~"))}
-    return sorted(text for text in named if os.path.exists(os.path.expanduser(text)))
+    named = {name for text in _texts(spec["trials"]) if text.startswith(("/", "~")) for name in _spellings(text)}
+    return sorted(name for name in named if os.path.exists(os.path.expanduser(name)))

@@ -17,6 +17,8 @@ from flows.errors import UserError
 from flows.leaderboard import leaderboard
 from flows.progress import clock, leaderboard_table
 from flows.steps import Options, Steps, build_report, counted, read_ledger, summary_of
+from harness.planning import check_room
+from harness.spec_errors import SpecError
 
 __all__ = ["show_logs", "show_plan", "show_report", "show_status", "stop_experiment", "sync_runs"]
 
@@ -51,6 +53,10 @@ def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json
         console.print(table)
     console.print(f"{len(plan.due)} to train in {counted(len(plan.cohorts), 'cohort')}, {_expected(plan)}")
     console.print(f"{len(plan.done)} done already, {len(plan.failed)} failed before")
+    try:
+        check_room(steps.experiment.trials, inline=False, here=True)
+    except SpecError as error:  # no fault of the file: it may be meant for a cluster
+        console.print(Text(f"`seedbed run` on this machine will refuse: {error}"))
     return 0
 
 

@@ -158,6 +158,9 @@ def job_name(name: str, text: str, jobs: dict[str, str]) -> tuple[str, bool]:
 
 
 def _connect(address: str) -> Any:
+    if not (address.startswith(("http://", "https://")) and urlsplit(address).hostname):  # Ray would try other things
+        form = "--ray-address takes the address of the cluster's dashboard, like http://HOST:8265"
+        raise UserError(f"{form}; given {address!r}", usage=True)
     use_token()
     with _explained(address):
         from ray.job_submission import JobSubmissionClient

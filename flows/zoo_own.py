@@ -135,9 +135,7 @@ SCHEDULED = ("learning_rate", "clip_range")
 NO_NOISE = {"kind": "normal", "std": 0.0}  # the zoo's default
 
 
-def own_fields(
-    fields: Mapping[str, Any], keys: Keys, noise: dict[str, Any] | None, ours: OwnLearner
-) -> dict[str, Any]:
+def own_fields(fields: Mapping[str, Any], keys: Keys, noise: dict[str, Any] | None, ours: OwnLearner) -> dict[str, Any]:
     """An entry for one of our learners.
 
     Args:

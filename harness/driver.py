@@ -328,6 +328,9 @@ class Driver:
         return self._cohort_failed(cohort, report)
 
     def _lanes_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
+        if wrong := [k for k in report.lanes if not 0 <= k < len(cohort.trials)]:
+            text = f"LaneError names lane {wrong[0]}, of {len(cohort.trials)} from 0 on: {report.error}"
+            return self._cohort_failed(cohort, Report("error", cohort.id, error=text, traceback=report.traceback))
         lanes = [k for k in report.lanes if k not in cohort.ended]
         self._fail(cohort, lanes, report)  # says why
         if not cohort.alive:

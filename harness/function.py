@@ -68,11 +68,12 @@ class Run:
         """Logs numbers at a step; steps must rise.
 
         Raises:
-            ValueError: the step does not rise, or a name is the harness's own (`progress`, `seconds`, `_step`, ...).
+            ValueError: the step is not a whole number or does not rise, or a name is the harness's own (`progress`,
+                `seconds`, `_step`, ...).
             TypeError: a value is not one number.
         """
         check_metric_names(metrics, self._exchange.headline)
-        self._exchange.log(int(step), {name: _number(name, value) for name, value in metrics.items()})
+        self._exchange.log(_whole(step), {name: _number(name, value) for name, value in metrics.items()})
 
     def checkpoint(self, tree: Any) -> None:
         """Saves a tree (nested dicts and lists of tensors, arrays, numbers, strings): a retried trial gets it back."""
@@ -88,9 +89,21 @@ class Run:
         return self._exchange.letting_go
 
 
+def _whole(step: Any) -> int:
+    try:
+        number = int(step)
+        if number == step:
+            return number
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise ValueError(f"run.log: a step is a whole number; got {step!r}")
+
+
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
+    except OverflowError:
+        raise ValueError(f"run.log: `{name}` is a whole number beyond 1.8e308; log its logarithm, or less") from None
     except (TypeError, ValueError, RuntimeError):
         kind = type(value).__name__
         raise TypeError(f"run.log: `{name}` is a {kind} that is not one number; log {name}=float(...)") from None
@@ -229,6 +242,10 @@ class FunctionLearner(Learner):
         if name not in scores:
             mend = f"call run.log(step, {name}=...)"
             raise ValueError(f"the function returned without logging its score `{name}`; {mend}")
+        result = self._exchange.result
+        if not (result is None or isinstance(result, nn.Module)):
+            mend = "return an nn.Module to have its weights in final.safetensors, or None"
+            self.notes.append(f"the function returned a {type(result).__name__}, which is not kept; {mend}")
         return {n: torch.tensor([v], dtype=torch.float64) for n, v in scores.items()}
 
     def network(self, state: State, lane: int) -> nn.Module:

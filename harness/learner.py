@@ -78,9 +78,9 @@ class LaneError(Exception):
 
     def __init__(self, lanes: Sequence[int], reason: str, reasons: Mapping[int, str] | None = None) -> None:
         super().__init__(reason)
-        self.lanes = tuple(lanes)
+        self.lanes = tuple(int(lane) for lane in lanes)  # of NumPy and torch, too
         self.reason = reason
-        self.reasons = dict(reasons or {})
+        self.reasons = {int(lane): text for lane, text in (reasons or {}).items()}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Cohort = list[Trial]
 
 
 def check_room(trials: Sequence[Trial], inline: bool, here: bool) -> None:
-    """Several workers a cohort need Ray, and on this machine a core for each of their threads.
+    """Several workers a cohort need Ray, and this machine has so many cores and GPUs.
 
     Args:
         trials: of the experiment.
@@ -36,6 +36,8 @@ def check_room(trials: Sequence[Trial], inline: bool, here: bool) -> None:
         text = f"{several[0].workers} workers a cohort need Ray: leave out --executor inline"
         raise SpecError(f"resources.workers: {text}")
     cores = os.cpu_count() or 1
+    for trial in trials if inline or here else ():
+        _check_device(trial)
     for trial in trials if here else ():
         _check_machine(trial, cores)
     for one in several if here else ():
@@ -53,6 +55,17 @@ def _check_machine(trial: Trial, cores: int) -> None:
         if needed > there:
             text = f"{needed:g} are more than the {there} of this machine; lower it, or name a cluster by --ray-address"
             raise SpecError(f"trials.{trial.entry}.resources.{name}: {text}")
+
+
+def _check_device(trial: Trial) -> None:
+    """A CUDA device that this machine lacks would fail every trial at its start."""
+    import torch
+
+    wanted, gpus = trial.resources.device, torch.cuda.device_count()
+    if wanted.startswith("cuda") and int(wanted.partition(":")[2] or 0) >= gpus:
+        there = f"only {gpus} of them" if gpus else "no CUDA device"
+        text = f"{wanted} is asked for, but torch sees {there} on this machine; use auto or cpu"
+        raise SpecError(f"trials.{trial.entry}.resources.device: {text}, or name a cluster by --ray-address")
 
 
 def shape_key(trial: Trial, learner: type[Learner]) -> str:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -80,3 +81,15 @@ def infinite(run: Any) -> None:
     run.log(1, score=float("inf"))
     run.checkpoint({"best": float("inf"), "worst": float("nan"), "step": 1})
     run.log(2, score=float(run.config["last"]), other=float("-inf"))
+
+
+def weights_alone(run: Any) -> dict[str, torch.Tensor]:
+    """Returns a state dictionary instead of a module."""
+    run.log(1, score=1.0)
+    return torch.nn.Linear(2, 1).state_dict()
+
+
+def logs(run: Any) -> None:
+    """Logs a power of ten at one step."""
+    kinds = {"int": int, "numpy": np.int64, "tensor": torch.tensor, "float": float}
+    run.log(kinds[run.config["kind"]](run.config["step"]), score=10 ** run.config["power"])

@@ -1,7 +1,8 @@
 """The user's own labelled texts: a CSV or JSONL file of texts and their classes.
 
     reviews.jsonl           lines of {"text": "...", "label": ...}; other keys are left alone
-    reviews.csv             a heading with the columns `text` and `label` (or `target`); other columns are left alone
+    reviews.csv             a heading with the columns `text` and `label` (or `target`), in any capitals; other columns
+                            are left alone
 
     reviews.csv?text=Review&label=Sentiment     where the columns (or keys) have other names
 
@@ -62,7 +63,7 @@ def is_labelled(path: Path) -> bool:
         heading = next(csv.reader(io.StringIO(start, newline="")), [])
     except csv.Error:
         return False
-    names = [name.strip() for name in heading]
+    names = [name.strip().lower() for name in heading]
     return all(any(word in names for word in words) for words in COLUMNS.values())
 
 
@@ -145,14 +146,15 @@ def _rows_of_csv(path: Path, named: dict[str, str]) -> list[Row]:
 def _place(path: Path, heading: Sequence[str], named: dict[str, str], what: str) -> int:
     """The column that holds the texts or the labels."""
     wanted = (named[what],) if what in named else COLUMNS[what]
-    found = next((word for word in wanted if word in heading), None)
+    names = list(heading) if what in named else [name.lower() for name in heading]  # `Text`, as `Target` in tables
+    found = next((word for word in wanted if word in names), None)
     if found is None:
         have = ", ".join(heading)
         mend = f"name it: {path}?text=COLUMN&label=COLUMN"
         raise DataError(f"{path}, line 1: there is no column `{wanted[0]}` among {have}; {mend}")
-    if heading.count(found) > 1:
-        raise DataError(f"{path}, line 1: {heading.count(found)} columns are called `{found}`; rename all but one")
-    return heading.index(found)
+    if names.count(found) > 1:
+        raise DataError(f"{path}, line 1: {names.count(found)} columns are called `{found}`; rename all but one")
+    return names.index(found)
 
 
 def _of_jsonl(path: Path, named: dict[str, str]) -> list[Row]:

@@ -115,6 +115,10 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGES and not file.name.startswith(".") and file.is_file()
 
 
+def _is_other_image(file: Path) -> bool:
+    return file.suffix.lower() in OTHER_IMAGES and not file.name.startswith(".")
+
+
 # Images
 
 
@@ -128,6 +132,8 @@ def images(name: str, folder: Path, classes: Sequence[Path]) -> DataSet:
         classes = [folder]  # images without classes, for generators
     if not classes:
         raise DataError(f"{folder}: no folders in it; put the images of each class into a folder of its own")
+    if classes != [folder]:
+        _no_strays(folder, classes)
     files = [(file, label) for label, inner in enumerate(classes) for file in _images_of(inner)]
     enough(folder, len(files), "images")
     pixels = [image_files.pixels(file) for file, _ in files]
@@ -146,9 +152,21 @@ def images(name: str, folder: Path, classes: Sequence[Path]) -> DataSet:
     return DataSet(own_card(name, "images", content, x.shape[1:], len(classes), sizes_of), read=lambda: splits)
 
 
+def _no_strays(folder: Path, classes: Sequence[Path]) -> None:
+    """Raises DataError for images next to the classes' folders, or deeper inside them: nothing says what they show."""
+    beside = [file for file in sorted(folder.iterdir()) if _is_image(file) or _is_other_image(file)]
+    if beside:
+        text = f"an image next to the folders of the classes ({len(beside)} in all)"
+        raise DataError(f"{beside[0]}: {text}; move it into the folder of its class, or out of {folder}")
+    for inner in (inner for one in classes for inner in sorted(one.iterdir())):
+        if inner.is_dir() and _is_data(inner) and any(_is_image(file) for file in inner.iterdir()):
+            mend = f"put all images of a class into {folder}/CLASS itself; the splits are made from them"
+            raise DataError(f"{inner}: a folder of images inside the folder of a class; {mend}")
+
+
 def _images_of(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if _is_image(file))
-    other = next((file for file in sorted(folder.iterdir()) if file.suffix.lower() in OTHER_IMAGES), None)
+    other = next((file for file in sorted(folder.iterdir()) if _is_other_image(file)), None)
     if other:
         raise DataError(f"{other}: images of this kind are not read; convert it to one of {', '.join(IMAGES)}")
     if not files:

@@ -66,4 +66,4 @@ def decoded(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = len(re.findall(rb"\r\n|\r|\n", raw[: error.start])) + 1
-        raise DataError(f"{path}, line {line}: not UTF-8; save it in that encoding") from None
+        raise DataError(f"{path}, line {line}: not UTF-8; save it as UTF-8") from None

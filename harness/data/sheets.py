@@ -134,14 +134,36 @@ def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 
 def _cut(records: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str]]], list[Fault]]:
-    """The lines of a file that has no commas, cut by what separates its values instead, and the fault that this is."""
+    """The lines of a file without commas between values, cut by what separates them instead, and this as a fault."""
     if any(len(cells) > 1 for _, cells in records):
-        return records, []
+        return _with_decimal_commas(records)
     for mark, name in SEPARATORS.items():
         if any(mark in cells[0].strip() for _, cells in records[:1]):
             cut = [(line, cells[0].split(None if mark == " " else mark)) for line, cells in records]
             return cut, [Fault("", f"its values are separated by {name}", "save it with commas between them")]
     return records, []
+
+
+def _with_decimal_commas(records: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str]]], list[Fault]]:
+    """The same for a file whose commas lie inside values: in numbers, as Excel writes in many countries, or texts."""
+    whole = [(line, ",".join(cells)) for line, cells in records]
+    for mark in (";", "\t"):
+        cut = [(line, text.split(mark)) for line, text in whole]
+        width = len(cut[0][1])
+        if len(records[0][1]) > 1 or width < 2 or any(len(cells) != width for _, cells in cut):
+            continue
+        pointed = [(line, [_with_a_point(cell) for cell in cells]) for line, cells in cut]
+        what, mend = f"its values are separated by {SEPARATORS[mark]}", "quotes around texts that have commas"
+        if pointed != cut:
+            what, mend = f"{what} and have decimal commas", "points in numbers"
+        return pointed, [Fault("", what, f"save it with commas between values and {mend}")]
+    return records, []
+
+
+def _with_a_point(cell: str) -> str:
+    """A number with a decimal comma as one with a point; other cells stay."""
+    spelled = cell.replace(",", ".", 1)
+    return cell if number(spelled) is None else spelled
 
 
 def _is_heading(lines: Sequence[Sequence[str]]) -> tuple[bool, str]:

@@ -115,6 +115,11 @@ def test_plan_writes_no_trials(tmp_path: Path, write_experiment: Callable[..., P
     text = seedbed("plan", file, "--root", root).stdout
     assert "2 to train" in text
     assert "\x1b" not in text
+    assert "will refuse" not in text
+    for one, why in (("cpus=4000", "4000 are more than the"), ("device=cuda:63", "cuda:63 is asked for, but torch")):
+        done = seedbed("plan", file, "--root", root, "--set", f"trials.0.resources.{one}")
+        sentence = "`seedbed run` on this machine will refuse: trials.0.resources." + one.partition("=")[0]
+        assert f"{sentence}: {why}" in " ".join(done.stdout.split())
 
 
 def test_signals_stop_at_a_boundary_and_the_same_command_resumes(

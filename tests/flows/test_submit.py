@@ -131,6 +131,20 @@ def test_what_git_ignores_but_the_experiment_names_travels(tmp_path: Path, monke
     assert "flows/cli.py" in ours
 
 
+def test_a_table_whose_columns_are_named_behind_it_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "project"
+    write(root, "e.yaml", "data/reviews.csv")
+    write(tmp_path, "away.jsonl")
+    monkeypatch.chdir(root)
+    names = "?text=Review%20Text&label=Stars"
+    spec = {"trials": [{"data": f"data/reviews.csv{names}"}, {"data": "gone.csv?wrong"}]}
+    assert named_files(spec, root, root / "e.yaml") == [Path("e.yaml"), Path("data/reviews.csv")]
+    with pytest.raises(UserError, match=r"\.\./away\.jsonl\?text=Review%20Text&label=Stars lies outside of"):
+        named_files({"trials": [{"data": f"../away.jsonl{names}"}]}, root, root / "e.yaml")
+    far = str(tmp_path / "away.jsonl")
+    assert outside({"trials": [{"data": far + names}]}) == [far]
+
+
 def test_what_cannot_travel_is_named_before_the_job_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "project"
     write(root, "e.yaml", "agents/mine.py")
@@ -167,6 +181,12 @@ class Client:
 
     def submit_job(self, **job: Any) -> None:
         raise RuntimeError("Request failed with status code 500: No available agent to submit job")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8265", "ray://127.0.0.1:10001", "ftp://x y", "http://", "auto"])
+def test_an_address_that_is_not_a_dashboards_is_one_sentence(address: str) -> None:
+    with pytest.raises(UserError, match="takes the address of the cluster's dashboard, like http://HOST:8265; given '"):
+        submit.stop_job("a", address)
 
 
 def test_the_jobs_of_an_experiment_are_stopped_and_no_others(

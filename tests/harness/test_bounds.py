@@ -84,6 +84,29 @@ def test_ray_on_this_machine_is_not_asked_for_more_than_it_has(tmp_path: Path):
     Driver(experiment, tmp_path / "runs", executor="ray", ray_address="ray.example:6379")
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "sentence"),
+    [
+        ("cuda", 0, "cuda is asked for, but torch sees no CUDA device on this machine; use auto or cpu"),
+        ("cuda:5", 2, "cuda:5 is asked for, but torch sees only 2 of them on this machine; use auto or cpu"),
+        ("cuda:1", 2, None),
+        ("auto", 0, None),
+    ],
+)
+def test_a_device_that_this_machine_lacks_ends_a_run_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, sentence: str | None
+):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    experiment = load(tmp_path, resources={"device": device})
+    Driver(experiment, tmp_path / "runs", executor="ray", ray_address="ray.example:6379")
+    for executor in ("inline", "ray"):
+        if sentence is None:
+            Driver(experiment, tmp_path / "runs", executor=executor)
+            continue
+        with pytest.raises(SpecError, match=rf"^trials\.0\.resources\.device: {sentence}"):
+            Driver(experiment, tmp_path / "runs", executor=executor)
+
+
 def test_replay_may_lie_on_the_disk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bounds, "memory_of_this_machine", lambda: 2**30)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"total": 8 * 2**30}))

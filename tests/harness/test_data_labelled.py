@@ -53,6 +53,17 @@ def test_columns_may_have_other_names(tmp_path):
     assert data.pairs(as_jsonl(tmp_path / "c.jsonl", entries) + "?text=body") == data.pairs(plain)
 
 
+def test_a_heading_may_be_in_any_capitals(tmp_path):
+    plain, upper = as_csv(tmp_path / "a.csv", ROWS), as_csv(tmp_path / "b.csv", ROWS, ("Text", "TARGET"))
+    assert data.pairs(upper) == data.pairs(plain)
+    assert data.pairs(f"{upper}?text=Text") == data.pairs(plain)
+    with pytest.raises(data.DataError, match="there is no column `text` among Text, TARGET"):  # named, so exactly that
+        data.card(f"{upper}?text=text")
+    twice = as_csv(tmp_path / "c.csv", [(*row, "x") for row in ROWS], ("text", "label", "Text"))
+    with pytest.raises(data.DataError, match="2 columns are called `text`; rename all but one"):
+        data.card(twice)
+
+
 def test_a_file_whose_name_has_a_question_mark_is_that_file(tmp_path):
     assert data.card(as_csv(tmp_path / "a?text=b.csv", ROWS)).classes == 2
     with pytest.raises(data.DataError, match=r"'\?column=b' does not name columns; write a\.csv\?text=COLUMN"):

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from harness.driver import Driver, Outcome
 from harness.experiment import load_experiment
@@ -122,6 +124,29 @@ def test_lanes_that_fail_for_different_reasons_tell_their_own(tmp_path: Path, mo
     monkeypatch.setattr(Toy, "advance", fail)
     outcome, _ = run(tmp_path, "trials: [{learner: toy, steps: 5, seeds: 3}]")
     assert [t["reason"] for t in outcome.trials] == ["the first", "", "both"]
+
+
+def test_a_lane_error_that_names_no_lane_of_its_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(self, state):
+        raise LaneError(torch.tensor([5]), "odd")
+
+    monkeypatch.setattr(Toy, "advance", fail)
+    outcome, _ = run(tmp_path, "trials: [{learner: toy, steps: 5, seeds: 2}]")
+    assert [t["state"] for t in outcome.trials] == ["failed"] * 2
+    assert [t["reason"] for t in outcome.trials] == ["LaneError names lane 5, of 1 from 0 on: odd"] * 2
+
+
+def test_a_lane_error_may_count_as_numpy_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    advance = Toy.advance
+
+    def fail(self, state):
+        if len(self.lanes) == 3:
+            raise LaneError(torch.tensor([1]), "", {np.int64(1): "its own"})
+        return advance(self, state)
+
+    monkeypatch.setattr(Toy, "advance", fail)
+    outcome, _ = run(tmp_path, "trials: [{learner: toy, steps: 5, seeds: 3}]")
+    assert [t["reason"] for t in outcome.trials] == ["", "its own", ""]
 
 
 def test_a_warning_is_told_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

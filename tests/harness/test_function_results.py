@@ -84,3 +84,28 @@ def test_infinity_in_its_state_is_kept_and_as_its_score_diverges(tmp_path: Path,
     assert json.loads((path / "metrics.jsonl").read_text().splitlines()[0])["score"] is None
     (saved,) = (tmp_path / "runs" / "cohorts").glob("*/ckpt-*")
     assert load(saved).tree["state"]["saved"]["best"] == float("inf")
+
+
+def test_what_is_returned_and_not_kept_is_told(tmp_path: Path):
+    outcome, result, _ = drive(tmp_path, "weights_alone")
+    assert (outcome.state, result["score"]["value"]) == ("done", 1.0)
+    log = (tmp_path / "runs" / "experiments" / "e" / "driver.log").read_text()
+    assert log.count("the function returned a OrderedDict, which is not kept; return an nn.Module to have its") == 1
+
+
+@pytest.mark.parametrize("kind", ["int", "numpy", "tensor", "float"])
+def test_steps_of_all_kinds_are_whole(tmp_path: Path, kind: str):
+    _, result, _ = drive(tmp_path, "logs", kind=kind, step=3, power=2)
+    assert (result["progress"], result["score"]["value"]) == (3, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("step", "power", "reason"),
+    [
+        (2.5, 1, "ValueError: run.log: a step is a whole number; got 2.5"),
+        (1, 400, "ValueError: run.log: `score` is a whole number beyond 1.8e308; log its logarithm, or less"),
+    ],
+)
+def test_numbers_that_would_be_cut_are_refused(tmp_path: Path, step: float, power: int, reason: str):
+    outcome, _, _ = drive(tmp_path, "logs", kind="float", step=step, power=power)
+    assert outcome.trials[0]["reason"] == reason

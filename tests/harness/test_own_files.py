@@ -50,6 +50,22 @@ def test_bystanders_do_not_decide_what_a_folder_is(tmp_path, beside):
     assert (card.kind, card.classes, sum(card.rows.values())) == ("images", 2, 12)
 
 
+@pytest.mark.parametrize(
+    ("stray", "sentence"),
+    [
+        ("0.png", r"0\.png: an image next to the folders of the classes \(1 in all\); move it into the folder of its"),
+        ("scan.tif", r"scan\.tif: an image next to the folders of the classes \(1 in all\)"),
+        ("rose/more/0.png", r"rose/more: a folder of images inside the folder of a class; put all images of a"),
+        ("train/rose/0.png", r"train/rose: a folder of images inside the folder of a class; .*; the splits are made"),
+    ],
+)
+def test_images_outside_of_the_classes_folders_are_not_left_out_in_silence(tmp_path, stray, sentence):
+    (flowers(tmp_path) / stray).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (5, 4), 99).save(tmp_path / stray)
+    with pytest.raises(DataError, match=sentence):
+        opened(str(tmp_path))
+
+
 @pytest.mark.parametrize("beside", ["LICENSE.txt", "readme.txt", ".draft.txt", "drafts/0.txt", ".git/config"])
 def test_bystanders_are_no_documents(tmp_path, beside):
     for i in range(10):

@@ -76,7 +76,7 @@ def test_every_row_is_taken_with_a_heading_and_without(tmp_path, text, rows):
     ],
 )
 def test_a_heading_in_doubt_is_refused(tmp_path, text, message):
-    with pytest.raises(DataError, match=r"a\.csv(, |: )" + message):
+    with pytest.raises(DataError, match=r"a\.csv(, |: | )" + message):
         opened(csv_file(tmp_path, text))
 
 
@@ -255,12 +255,14 @@ def test_many_columns_of_words_are_counted(tmp_path):
         (lines(NUMBERS) + '5,"6' + ",1\n" * 50_000, r"line 21: "),
         (lines(NUMBERS).replace(",", ";"), "its values are separated by semicolons; save it with commas"),
         (lines(NUMBERS).replace(",", "  "), "its values are separated by blanks; save it with commas"),
+        ("a;target\n" + "1,5;2\n2,5;3\n" * 10, "its values are separated by semicolons and have decimal commas; save"),
+        ("text\tlabel\n" + "so, good\tone\nbad, so\ttwo\n" * 10, r"has 2 obstacles\. .* separated by tabs: .* quotes"),
         ("", "at least two columns, separated by commas, are needed"),
         ("\n\n", "at least two columns"),
         ("a\nb\n", "at least two columns"),
-        (lines(NUMBERS).encode("utf-16"), "line 1: not UTF-8; save it in that encoding"),
+        (lines(NUMBERS).encode("utf-16"), "line 1: not UTF-8; save it as UTF-8"),
     ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, text, message):
-    with pytest.raises(DataError, match=r"a\.csv(, |: )" + message):
+    with pytest.raises(DataError, match=r"a\.csv(, |: | )" + message):
         opened(csv_file(tmp_path, text))
