@@ -61,16 +61,16 @@ def import_zoo(file: Path, algo: str, env: str | None, own: bool, output: Path) 
     print(output)
     families = [] if env else [name for name in FAMILIES if name in entries]
     if families:
-        notes.append(f"{' and '.join(families)} stand for any environment; name one: --env ID")
+        notes.append(f"skipped {' and '.join(families)} (for any environment); name one with --env ID")
     if refused:
-        refused.append(f"{len(refused)} of {len(names)} entries are not in {output}")
+        refused.append(f"{len(refused)} of {len(names)} entries were left out of {output}")
     for text in (*notes, *refused):
         print(text, file=sys.stderr)
     return 1 if refused else 0
 
 
 def _only_families(file: Path, entries: Mapping[str, Any]) -> str:
-    return f"{file} has only {' and '.join(entries)}, for any environment; name one: --env ID"
+    return f"{file} has only {' and '.join(entries)} (for any environment); name one with --env ID"
 
 
 def _write(output: Path, trials: list[dict[str, Any]], comments: list[str]) -> None:
@@ -114,6 +114,9 @@ def _merged(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _entry_of(name: str, entries: Mapping[str, Any], file: Path) -> str:
     """The key that holds an environment's hyper-parameters, as the zoo looks it up."""
+    if name in FAMILIES:
+        of, example = ("game of Atari", "ALE/Pong-v5") if name == "atari" else ("environment", "CartPole-v1")
+        raise UserError(f"--env {name}: it is for any {of}; name one, as in --env {example}", usage=True)
     if name in entries:
         return name
     if "atari" in entries and ATARI.fullmatch(name):

@@ -103,7 +103,7 @@ def _successor(env: str, notes: list[str]) -> str:
         if new != plain + version:
             name, _, number = new.rpartition("-")
             new = f"{name}{velocity}-{number}"
-            notes.append(f"its package has {env} no longer; this is for {new}, the same task")
+            notes.append(f"{env} no longer exists; replaced by {new}, the same task")
             return new
     return env
 

@@ -149,7 +149,7 @@ def own_fields(fields: Mapping[str, Any], keys: Keys, noise: dict[str, Any] | No
     """
     trial = {"learner": ours.name, **fields, **ours.fixed}
     if keys.left.get("use_sde"):
-        raise Untranslatable("use_sde", f"our {ours.name} has nothing like it; {ELSEWHERE}")
+        raise Untranslatable("use_sde", f"our {ours.name} has no equivalent; {ELSEWHERE}")
     trial |= _noise(noise, ours)
     policy = str(keys.take("policy", ours.policies[0]))
     network = Keys(mapping("policy_kwargs", keys.take("policy_kwargs", {})))
@@ -169,7 +169,7 @@ def _noise(noise: dict[str, Any] | None, ours: OwnLearner) -> dict[str, Any]:
         both = noise or NO_NOISE
         return {"noise": both["kind"], "noise_std": both["std"]}
     if noise and noise["std"] != 0:
-        raise Untranslatable("noise_type", f"our {ours.name} has nothing like it; {ELSEWHERE}")
+        raise Untranslatable("noise_type", f"our {ours.name} has no equivalent; {ELSEWHERE}")
     return {}
 
 
@@ -207,7 +207,7 @@ def _minibatches(arguments: Mapping[str, Any], n_envs: int) -> int:
 def _argument(key: str, value: Any, ours: OwnLearner) -> dict[str, Any]:
     """Our field, or two, for an argument of stable-baselines3's."""
     if key not in ours.fields:
-        raise Untranslatable(key, f"our {ours.name} has nothing like it; {ELSEWHERE}")
+        raise Untranslatable(key, f"our {ours.name} has no equivalent; {ELSEWHERE}")
     name = ours.fields[key]
     schedule = {}
     if key in SCHEDULED:

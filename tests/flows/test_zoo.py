@@ -185,8 +185,8 @@ def test_python_that_is_not(text: str) -> None:
     ("entry", "own", "message"),
     [
         ({}, False, "n_timesteps: is missing; say how many steps"),
-        ({"use_sde": True}, True, "use_sde: our ppo has nothing like it; leave --own out"),
-        ({"use_sde": True, "sde_sample_freq": 4}, True, "use_sde: our ppo has nothing like it"),
+        ({"use_sde": True}, True, "use_sde: our ppo has no equivalent; leave --own out"),
+        ({"use_sde": True, "sde_sample_freq": 4}, True, "use_sde: our ppo has no equivalent"),
         ({"policy_kwargs": "dict(squash_output=True)"}, True, "policy_kwargs: our ppo has nothing like `squash"),
         ({"policy_kwargs": "dict(net_arch=dict(pi=[8]))"}, True, "policy_kwargs: our ppo has equal networks"),
         ({"policy_kwargs": "dict(net_arch=[])"}, True, "policy_kwargs: our ppo needs a hidden layer"),
@@ -197,7 +197,7 @@ def test_python_that_is_not(text: str) -> None:
         ({"clip_range": -0.5}, True, r"clip_range: our ppo does not take -0.5 \(Input should be greater than 0\)"),
         ({"n_steps": "many"}, False, "n_steps: 'many' is no int"),
         ({"optimize_memory_usage": True}, False, "optimize_memory_usage: take it out"),
-        ({"replay_buffer_class": "HerReplayBuffer"}, True, "replay_buffer_class: our ppo has nothing like it"),
+        ({"replay_buffer_class": "HerReplayBuffer"}, True, "replay_buffer_class: our ppo has no equivalent"),
         ({"noise_type": "normal", "noise_std": 0.1}, False, "noise_type: unknown argument of PPO"),
         ({"noise_type": "normal"}, False, "noise_type: has no noise_std"),
         ({"noise_std": 0.1}, False, "noise_std: is for a noise that `noise_type` does not name"),
@@ -230,7 +230,8 @@ def test_the_command_writes_every_environment_of_a_file(file: Path, tmp_path: Pa
     out = tmp_path / "tuned.yaml"
     code, output = seedbed("zoo", file, "--algo", "ppo", "-o", out)
     assert code == 0
-    assert output.splitlines() == [str(out), "default and atari stand for any environment; name one: --env ID"]
+    skipped = "skipped default and atari (for any environment); name one with --env ID"
+    assert output.splitlines() == [str(out), skipped]
     spec, _ = yaml_lines.parse(out.read_text())
     assert spec["name"] == "tuned"
     names = ["Pole-v1", "Walk-v3", "Run-v3", "Sway-v1"]
@@ -253,15 +254,15 @@ def test_a_whole_file_is_written_with_what_can_be_translated_and_the_rest_is_lis
     assert code == 1
     written = yaml_lines.parse(out.read_text())[0]["trials"]
     assert [trial["env"] for trial in written] == ["Pole-v1", "Walk-v3", "Run-v3"]
-    assert f"{file}:44: Sway-v1: use_sde: our ppo has nothing like it" in output
-    assert output.splitlines()[-1] == f"1 of 4 entries are not in {out}"
+    assert f"{file}:44: Sway-v1: use_sde: our ppo has no equivalent" in output
+    assert output.splitlines()[-1] == f"1 of 4 entries were left out of {out}"
 
 
 def test_what_is_not_as_it_was_is_said_beside_the_file_and_in_it(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("Reacher-v2: {n_timesteps: 1000}\n")
     out = tmp_path / "out.yaml"
     code, output = seedbed("zoo", tmp_path / "a.yml", "--algo", "sac", "-o", out)
-    note = "Reacher-v2: its package has Reacher-v2 no longer; this is for Reacher-v4, the same task"
+    note = "Reacher-v2: Reacher-v2 no longer exists; replaced by Reacher-v4, the same task"
     assert (code, output.splitlines()) == (0, [str(out), note])
     assert f"# {note}\n" in out.read_text()
 
@@ -290,7 +291,9 @@ def test_what_is_written_is_planned(algo: str, env: str, entry: dict, own: bool,
     ("text", "options", "message"),
     [
         ("A-v0: {n_timesteps: 1, use_sde: true}", ("--algo", "ppo", "--own"), "ppo.yml:1: A-v0: use_sde: our ppo"),
-        ("default: {n_timesteps: 1}", ("--algo", "ppo"), "has only default, for any environment; name one: --env ID"),
+        ("atari: {n_timesteps: 1}", ("--algo", "ppo", "--env", "atari"), "--env atari: it is for any game of Atari"),
+        ("default: {n_timesteps: 1}", ("--algo", "ppo", "--env", "default"), "--env default: it is for any"),
+        ("default: {n_timesteps: 1}", ("--algo", "ppo"), "has only default (for any environment); name one"),
         (PPO, ("--algo", "pop"), "--algo pop: known are a2c, "),
         (PPO, ("--algo", "tqc", "--own"), "--algo tqc: we have ppo, "),
         ("A-v0: {n_timesteps: 1}", ("--algo", "ppo", "--env", "B-v0"), "ppo.yml has no entry B-v0; it has A-v0"),

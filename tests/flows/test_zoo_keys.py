@@ -74,7 +74,7 @@ def test_environments_that_only_the_zoo_or_nobody_registers(
 ) -> None:
     found = zoo_translation.translate(env, {"n_timesteps": 10}, "ppo", own=False)
     assert (found.trial["env"], found.trial.get("wrappers")) == (written, wrappers)
-    said = f"its package has {env} no longer; this is for {note}, the same task"
+    said = f"{env} no longer exists; replaced by {note}, the same task"
     assert found.notes == ([] if note is None else [said])
 
 
