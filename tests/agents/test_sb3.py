@@ -269,7 +269,7 @@ def test_through_the_driver_nothing_of_stable_baselines3_reaches_the_terminal(tm
 
 
 def endless(monkeypatch, **more):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)  # no process: seconds
     env = "tests.agents.broken_env:Endless-v0"
     return started(SB3Config(**{"env": env, "steps": 16, "eval_episodes": 2, "eval_max_steps": 20, **more}))
 
@@ -312,7 +312,7 @@ def test_the_worker_may_let_go_of_a_rollout_and_of_an_evaluation(monkeypatch):
 
 
 def test_environments_get_seeds_of_31_bits(monkeypatch):
-    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda env: True)  # no process: seconds
+    monkeypatch.setattr("agents.envs.describing.is_trusted", lambda *_: True)  # no process: seconds
     env = "tests.agents.broken_env:Narrow-v0"
     config = SB3Config(env=env, n_envs=2, steps=16, eval_episodes=2, hyper={"n_steps": 8, "batch_size": 8})
     for seed in (2**63 - 1, 2**31 - 1):

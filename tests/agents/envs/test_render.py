@@ -156,7 +156,7 @@ def test_long_episodes_are_drawn_at_even_steps(steps, stride):
 
 
 def test_an_episode_without_end_is_cut_off():
-    episode, cut = film(lambda: Counting(900), lambda obs: 1, seed=0, most=10)
+    episode, cut = film(lambda: Counting(900), lambda *given: 1, seed=0, most=10)
     assert (cut, episode.steps, len(episode.frames)) == (True, 10, 10)
 
 
