@@ -181,7 +181,7 @@ def test_games_of_pictures_train(learner, env, options, wrappers, net, least):
     before = [p.clone() for p in leaves(state)]
     for _ in range(4):
         agent.advance(state)
-    assert state["envs"]["obs"].dtype == (torch.uint8 if env.startswith("ALE") else torch.float32)  # MiniGrid shows codes
+    assert state["envs"]["obs"].dtype == (torch.uint8 if env.startswith("ALE") else torch.float32)
     assert not any(torch.equal(a, b) for a, b in zip(before, leaves(state), strict=True))
     assert least <= float(agent.evaluate(state)["return"]) <= 1
     agent.close()
