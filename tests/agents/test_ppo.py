@@ -252,3 +252,17 @@ def test_minibatches_come_in_order_and_those_looked_at_alone(progress):
     assert torch.equal(torch.stack([m for _, part in found for m in part]), torch.stack(expected))
     assert [look for look, part in found for _ in part] == [i % 3 == 0 for i in range(first, first + 8)]
     assert all(len(part) == 1 for look, part in found if look)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ({}, 3e-3),
+        ({"env": "MinAtar/Breakout-v1", "net": {"kind": "cnn"}}, 1e-3),
+        ({"env": "MinAtar/Breakout-v1", "net": {"kind": "cnn"}, "lr": 3e-3}, 3e-3),
+    ],
+)
+def test_the_learning_rate_is_the_networks_unless_it_is_given(given, rate):
+    config = PPOConfig(**given)
+    assert config.lr == rate
+    assert PPOConfig.model_validate(config.model_dump()) == config
