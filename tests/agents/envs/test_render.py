@@ -168,3 +168,20 @@ def test_where_nothing_can_be_drawn_there_is_no_video_and_no_error(monkeypatch):
     assert env.closed
     assert "no display" in said[0]
     assert film(lambda: gymnasium.make("NotInstalled-v0"), lambda *given: 1, seed=0) == (None, False)
+
+
+class Blind(Counting):
+    def render(self):
+        raise NotImplementedError
+
+
+def test_an_environment_that_draws_nothing_is_passed_over_in_silence(monkeypatch):
+    said = []
+    monkeypatch.setattr(render._log, "warning", lambda text, *values: said.append(text % values))
+
+    def without_modes(render_mode="rgb_array"):
+        raise TypeError("__init__() got an unexpected keyword argument 'render_mode'")
+
+    assert film(lambda: Blind(5), lambda *given: 1, seed=0) == (None, False)
+    assert film(without_modes, lambda *given: 1, seed=0) == (None, False)
+    assert said == []
