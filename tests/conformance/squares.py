@@ -17,7 +17,7 @@ from torch import Tensor
 from agents.envs.spaces import box, discrete
 from agents.envs.transition import Step, TensorEnv
 
-__all__ = ["PLACES", "STEPS", "Square", "SquareTensors"]
+__all__ = ["PLACES", "STEPS", "Halves", "Square", "SquareTensors"]
 
 PLACES, STEPS = 6, 7
 
@@ -57,6 +57,29 @@ class Square(gymnasium.Env):
         picture = np.zeros((PLACES, PLACES + 1, 2), np.uint8)
         picture[: self.place + 1, :, 0] = 255
         picture[:, : self.time, 1] = 255
+        return picture
+
+
+class Halves(gymnasium.Env):
+    """A picture whose left or right half is white; reward 1 for the action that names the half, eight times."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    observation_space = spaces.Box(0, 255, (PLACES, PLACES, 1), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.time = 0
+        return self._picture(), {}
+
+    def step(self, action: Any) -> Any:
+        right, self.time = int(action) == self.half, self.time + 1
+        return self._picture(), float(right), self.time == 8, False, {}
+
+    def _picture(self) -> np.ndarray:
+        self.half = int(self.np_random.integers(2))
+        picture = np.zeros((PLACES, PLACES, 1), np.uint8)
+        picture[:, self.half * PLACES // 2 : (self.half + 1) * PLACES // 2] = 255
         return picture
 
 

@@ -185,3 +185,18 @@ def test_games_of_pictures_train(learner, env, options, wrappers, net, least):
     assert not any(torch.equal(a, b) for a, b in zip(before, leaves(state), strict=True))
     assert least <= float(agent.evaluate(state)["return"]) <= 1
     agent.close()
+
+
+def test_pictures_from_gymnasium_teach():
+    """8 at best; 4 by chance, and for whoever does not look."""
+    gymnasium.register("tests/Halves-v0", "tests.conformance.squares:Halves")
+    fields = {"n_envs": 8, "n_steps": 32, "batch": 64, "epochs": 4, "steps": 2048, "eval_episodes": 20}
+    config = {"env": "tests/Halves-v0", "env_workers": 0, "net": NETS["image"], **fields}
+    agent = learner_class("ppo")()
+    state = agent.start(Lanes((agent.Config(**config),) * 2, SEEDS, Execution("loop")))
+    assert float(agent.evaluate(state)["return"].mean()) < 7
+    while int(state["progress"][0]) < 2048:
+        agent.advance(state)
+    assert (agent.evaluate(state)["return"].mean(1) > 7.5).all()
+    agent.close()
+    del gymnasium.registry["tests/Halves-v0"]
