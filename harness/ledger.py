@@ -64,6 +64,9 @@ class Ledger:
     Args:
         url: SQLAlchemy's; a path is taken as SQLite.
 
+    Attributes:
+        place: the file, or the database's URL without its password.
+
     Raises:
         LedgerError: it cannot be opened, read or written; any method may raise it.
         NoSpaceError: its disk is full; any method that writes may raise it.
@@ -71,6 +74,7 @@ class Ledger:
 
     def __init__(self, url: str | Path) -> None:
         self._database = Database(url)
+        self.place = self._database.name
         self._watch = Watch()
         self._lease: _Lease | None = None
 
