@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import psutil
 from sqlalchemy import RowMapping
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Watch", "identity", "is_here", "lives_here"]
+__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Watch", "identity", "is_here", "lives_here", "started_at"]
 
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
@@ -28,7 +28,7 @@ HEARTBEAT_SECONDS = 20.0  # between two signs of life of a driver
 
 def identity() -> dict[str, Any]:
     """This process, as a row of the ledger names it: host, pid, started."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started_at(os.getpid())}
 
 
 def is_here(row: Row) -> bool:
@@ -40,11 +40,11 @@ def lives_here(row: Row) -> bool:
     """Whether the process that a row names lives on this host; a process that has its id by chance does not count."""
     if row["pid"] is None or row["started"] is None:
         return False
-    started = _started(int(row["pid"]))
+    started = started_at(int(row["pid"]))
     return started is not None and abs(started - float(row["started"])) < 0.5
 
 
-def _started(pid: int) -> float | None:
+def started_at(pid: int) -> float | None:
     """When a process started, in clock ticks since boot (elsewhere than on Linux, seconds); None for a dead one."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
