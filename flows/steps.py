@@ -16,7 +16,7 @@ from harness.attempt import attempt
 from harness.driver import Driver
 from harness.executors import ClusterError
 from harness.experiment import Experiment, load_experiment
-from harness.ledger import BusyError, Ledger
+from harness.ledger import Ledger
 from harness.tracking import make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "counted", "experiment_folder", "read_ledger", "summary_of"]
@@ -96,12 +96,7 @@ class Steps:
         Raises:
             BusyError: one does.
         """
-        row = self.driver.ledger.experiment(self.experiment.name)
-        if row is not None and row["alive"] and row["pid"] != os.getpid():
-            raise BusyError(
-                f"experiment {row['name']} is being run by process {row['pid']} on {row['host']}; "
-                f"wait for it, or stop it with `seedbed stop {row['name']}`"
-            )
+        self.driver.ledger.wait_free(self.experiment.name, self.note)
 
     def start_workers(self) -> None:
         """Starts workers in a thread, so that they import torch while Prefect's server starts."""

@@ -135,7 +135,10 @@ def write_fence(folder: Path, fence: int) -> None:
 
 def check_fence(folder: Path, fence: int) -> None:
     """Raises FencedError unless `fence` is the current one."""
-    current = json.loads((folder / "fence.json").read_text())["fence"]
+    try:
+        current = json.loads((folder / "fence.json").read_text())["fence"]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the driver writes it anew when it opens the cohort
+        raise FencedError(f"cohort {folder.name} has no readable fence.json ({error})") from error
     if current != fence:
         raise FencedError(f"cohort {folder.name} was taken over (fence {current}, this worker has {fence})")
 
