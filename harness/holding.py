@@ -23,7 +23,7 @@ __all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Watch", "identity", "is_here",
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
 LEASE_SECONDS = 120.0  # a holder on another host is believed dead when it gave no sign of life for so long
-HEARTBEAT_SECONDS = 20.0  # between two signs of life of a driver
+HEARTBEAT_SECONDS = 5.0  # between two signs of life of a driver
 
 
 def identity() -> dict[str, Any]:
