@@ -16,6 +16,7 @@ from harness.attempt import attempt
 from harness.driver import Driver
 from harness.executors import ClusterError
 from harness.experiment import Experiment, load_experiment
+from harness.files import make_folder, write_text
 from harness.ledger import BusyError, Ledger
 from harness.tracking import make_tracker
 
@@ -172,9 +173,7 @@ class Steps:
     def _summarise(self) -> dict[str, Any]:
         summary = summary_of(self.root, self.experiment.name)
         target = experiment_folder(self.root, self.experiment.name) / "summary.json"
-        temporary = target.with_name(f".summary-{os.getpid()}.json")
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
-        temporary.replace(target)
+        write_text(target, json.dumps(summary, indent=1) + "\n")
         return summary
 
     def report(self) -> Path:
@@ -212,7 +211,7 @@ class Steps:
 def experiment_folder(root: Path, name: str) -> Path:
     """Where an experiment's own files lie; made if need be."""
     folder = root / "experiments" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import TypeVar
+
+from harness.files import DISK, is_full
 
 __all__ = ["attempt"]
 
 T = TypeVar("T")
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # the next file would fail likewise: the run stops
 
 
 def attempt(what: str, action: Callable[[], T], failures: list[str]) -> T | None:
@@ -21,12 +21,13 @@ def attempt(what: str, action: Callable[[], T], failures: list[str]) -> T | None
         failures: sentences so far.
 
     Raises:
-        OSError: the disk is full or broken.
+        NoSpaceError: the disk is full.
+        OSError: the disk is broken or read-only.
     """
     try:
         return action()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK:
+        if is_full(error) or (isinstance(error, OSError) and error.errno in DISK):  # the run stops
             raise
         text = " ".join(str(error).split())
         failures.append(f"{what} could not be written: {type(error).__name__}: {text[:300]}")

@@ -19,6 +19,7 @@ from harness.durations import expected
 from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
+from harness.files import make_folder, write_text
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
@@ -141,8 +142,8 @@ class Driver:
         """
         name = self.experiment.name
         with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "experiment.yaml").write_text(self.experiment.text)
+            make_folder(self.folder)
+            write_text(self.folder / "experiment.yaml", self.experiment.text)
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
                 self.ledger.set_trials([t.id for t in self.plan().due], state="planned")
@@ -319,7 +320,7 @@ class Driver:
             self._note(f"{cohort.label}: {report.error}")
             return []
         if report.kind == "disk":
-            self._disk_full = f"no space left for {self.root}: {report.error}"
+            self._disk_full = f"{report.error}; with that mended, the same command goes on"
             self.request_stop()
             self._mark(cohort, "stopped")
             return []

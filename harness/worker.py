@@ -6,7 +6,6 @@ back as a `Report`, so that no exception of a learner has to travel between proc
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from harness import checkpoint
 from harness.cohort_run import CohortRun, Interrupted
+from harness.files import DISK, NoSpaceError, is_full
 from harness.following import Follower
 from harness.gang import leave
 from harness.learner import LaneError
@@ -96,11 +96,13 @@ class Worker:
             )
         except checkpoint.FencedError as error:
             return Report("fenced", cohort, error=str(error))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            return Report("disk" if full else "error", cohort, error=str(error), traceback=traceback.format_exc())
         except Interrupted:
             return Report("stopped", cohort, notes=["stopped between boundaries: goes on from its last checkpoint"])
         except Exception as error:  # the learner's or the user's: the driver decides what it means
+            if is_full(error):
+                text = str(error) if isinstance(error, NoSpaceError) else f"no space left on the disk: {error}"
+                return Report("disk", cohort, error=text, traceback=traceback.format_exc())
+            if isinstance(error, OSError) and error.errno in DISK:
+                return Report("disk", cohort, error=f"the disk fails: {error}", traceback=traceback.format_exc())
             text = f"{type(error).__name__}: {error}"
             return Report("error", cohort, error=text, traceback=traceback.format_exc())
