@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from harness.files import DISK, is_full
+from harness.files import disk_trouble
 
 __all__ = ["attempt"]
 
 T = TypeVar("T")
 
 
-def attempt(what: str, action: Callable[[], T], failures: list[str]) -> T | None:
+def attempt(what: str, action: Callable[[], T], failures: list[str], disk_ends: bool = True) -> T | None:
     """What `action` returns; None where it raised, and then one sentence joins `failures`.
 
     Args:
         what: is being written, for the sentence.
         action: writes it.
         failures: sentences so far.
+        disk_ends: a full or broken disk is raised: what comes next would fail likewise.
 
     Raises:
         NoSpaceError: the disk is full.
@@ -27,8 +28,8 @@ def attempt(what: str, action: Callable[[], T], failures: list[str]) -> T | None
     try:
         return action()
     except Exception as error:
-        if is_full(error) or (isinstance(error, OSError) and error.errno in DISK):  # the run stops
+        if disk_ends and disk_trouble(error):
             raise
-        text = " ".join(str(error).split())
-        failures.append(f"{what} could not be written: {type(error).__name__}: {text[:300]}")
+        text = " ".join(str(error).split())[:300]
+        failures.append(f"{what} could not be written: {disk_trouble(error) or f'{type(error).__name__}: {text}'}")
         return None

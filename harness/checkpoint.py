@@ -106,7 +106,6 @@ def sha256_file(path: Path) -> str:
 
 def write_fence(folder: Path, fence: int) -> None:
     """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
-    make_folder(folder)
     write_json(folder / "fence.json", {"fence": fence})
 
 

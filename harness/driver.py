@@ -19,7 +19,7 @@ from harness.durations import expected
 from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial, trial_event
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
-from harness.files import make_folder, write_text
+from harness.files import write_text
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
@@ -142,7 +142,6 @@ class Driver:
         """
         name = self.experiment.name
         with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
-            make_folder(self.folder)
             write_text(self.folder / "experiment.yaml", self.experiment.text)
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.files import make_folder, write_text
+from harness.files import write_text
 from harness.learner import learner_class
 from harness.planning import shape_key
 from harness.runfolder import facts
@@ -42,7 +42,6 @@ def remember(root: Path, cohort: Sequence[Trial], seconds: float, progress: int)
     """Keeps what a cohort took from its start to a progress; the newest of a number of lanes counts."""
     file = _file(root, cohort[0])
     kept = _kept(file) | {len(cohort): seconds / (progress * len(cohort))}
-    make_folder(file.parent)
     write_text(file, json.dumps({str(lanes): rate for lanes, rate in kept.items()}))
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "DISK",
     "NoSpaceError",
     "append",
     "clear_dead",
+    "disk_trouble",
     "is_full",
     "make_folder",
     "replacing",
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK = (*FULL, errno.EIO, errno.EROFS)  # the next file would fail likewise
+BROKEN = (errno.EIO, errno.EROFS)  # the next file would fail likewise
 RUST_FULL = tuple(f"(os error {number})" for number in FULL)
 SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 SQLITE_UNCLEAR = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)  # full, or something else: the disk is asked
@@ -67,6 +67,24 @@ class NoSpaceError(Exception):
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised from, says that the disk (or a quota on it) is full."""
     return any(_says_full(one) for one in _chain(error))
+
+
+def disk_trouble(error: BaseException | None) -> str:
+    """What is wrong with the disk, where an error says so: it is full, broken or read-only; "" for other errors."""
+    found = list(_chain(error))
+    for one in found:
+        if isinstance(one, NoSpaceError):
+            return str(one)
+    for one in found:
+        if _says_full(one):
+            return f"no space left on the disk: {_one_line(one)}"
+        if isinstance(one, OSError) and one.errno in BROKEN:
+            return f"the disk cannot be written: {_one_line(one)}"
+    return ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -112,8 +130,14 @@ def room_for(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if is_full(error) or _full_by_now(error, path):
-            raise NoSpaceError(f"no space left on the disk of {path}") from error
+            raise NoSpaceError(f"no space left on the disk of {_known(path)}") from error
         raise
+
+
+def _known(path: Path) -> Path:
+    """A path up to the first name that only this module knows."""
+    hidden = [k for k, part in enumerate(path.parts) if _TEMPORARY.match(part)]
+    return Path(*path.parts[: hidden[0]]) if hidden else path
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -148,6 +172,8 @@ def make_folder(path: Path) -> None:
 def replacing(path: Path, synced: bool = False) -> Iterator[Path]:
     """A hidden name beside `path` to write to; renamed to `path` when the body ends, removed when it fails.
 
+    The folder is made if need be.
+
     Args:
         path: the file.
         synced: its bytes are on the disk before it has its name.
@@ -155,6 +181,7 @@ def replacing(path: Path, synced: bool = False) -> Iterator[Path]:
     Raises:
         NoSpaceError: there was no room; what `path` was before is still there.
     """
+    make_folder(path.parent)
     temporary = path.with_name(temporary_name("new"))
     try:
         with room_for(path):
@@ -255,7 +282,9 @@ def _is_dead(path: Path) -> bool:
         except OSError:
             return False
     try:
-        return abs(psutil.Process(int(owner[2])).create_time() - int(owner[3])) > SAME_START_SECONDS
+        process = psutil.Process(int(owner[2]))
+        another = abs(process.create_time() - int(owner[3])) > SAME_START_SECONDS
+        return another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

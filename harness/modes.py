@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from harness.files import make_folder, write_text
+from harness.files import write_text
 from harness.learner import Lanes, Learner
 from nets.lanes import Mode, choose_mode, has_compiler, reset_compiler
 
@@ -110,6 +110,8 @@ def _kept(file: Path) -> Choice | None:
 
 
 def _keep(file: Path, choice: Choice) -> None:
-    """Writes a choice; of two workers that measured at once the later one counts for both from then on."""
-    make_folder(file.parent)
+    """Writes a choice; of two workers that measured at once the later one counts for both from then on.
+
+    A full disk stops the run here: one that is not kept might come out otherwise next time, with other bits.
+    """
     write_text(file, json.dumps(asdict(choice)))

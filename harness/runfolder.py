@@ -45,6 +45,11 @@ class RunFolder:
         self.path = root / "trials" / trial.id
         self.metrics_path = self.path / "metrics.jsonl"
 
+    @property
+    def folders(self) -> list[Path]:
+        """It and the folders in it."""
+        return [self.path, self.path / "media", *self.path.glob("frames/*")]
+
     def open(self, unit: str, score: Mapping[str, str], keep_bytes: int, progress: int) -> None:
         """Makes the folder ready and cuts metrics and frames back to what a checkpoint at `progress` has committed."""
         make_folder(self.path)
@@ -99,14 +104,12 @@ class RunFolder:
         """Writes media: images as PNG, videos as GIF, points, matrices and texts as JSON, each with its caption."""
         folder = self.path / "media"
         for name, item in items.items():
-            make_folder(folder)
             write_json(folder / f"{name}.json", _media_json(folder, name, item))
 
     def frames(self, progress: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Keeps one picture a name until `films`."""
         for name, picture in pictures.items():
             folder = self.path / "frames" / name
-            make_folder(folder)
             _write_png(folder / f"{progress:015d}.png", picture)
 
     def films(self, unit: str) -> dict[str, Media]:
@@ -123,12 +126,16 @@ class RunFolder:
         return films
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Writes the result; from here on the trial's folder is complete."""
+        """Writes the result; from here on the trial's folder is complete, also after a power loss."""
+        with room_for(self.path):
+            for file in (*self.path.glob("config.json"), *self.path.glob("media/*")):
+                sync(file)
+            if (media := self.path / "media").is_dir():
+                sync(media)
         write_json(self.path / "result.json", result, durable=True)
 
     def failed(self, traceback: str) -> None:
         """Keeps the traceback of a failed trial."""
-        make_folder(self.path)
         write_text(self.path / "traceback.txt", traceback)
 
 

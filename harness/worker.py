@@ -15,10 +15,11 @@ import torch
 
 from harness import checkpoint
 from harness.cohort_run import CohortRun, Interrupted
-from harness.files import DISK, NoSpaceError, is_full
+from harness.files import disk_trouble
 from harness.following import Follower
 from harness.gang import leave
 from harness.learner import LaneError
+from harness.leftovers import clear_before_cohort
 from harness.messages import Decision, Job, Report
 from harness.own_code import find_own_code
 from harness.worker_log import WorkerLog
@@ -81,6 +82,7 @@ class Worker:
         if self._shape not in (None, shape):
             reset_compiler()
         self._shape = shape
+        clear_before_cohort(job)
         use_compile_cache(Path(job.root) / "cache")
         kind = Follower if job.seat and job.seat.rank else CohortRun
         self._run = kind(job, self._interrupt)
@@ -99,10 +101,7 @@ class Worker:
         except Interrupted:
             return Report("stopped", cohort, notes=["stopped between boundaries: goes on from its last checkpoint"])
         except Exception as error:  # the learner's or the user's: the driver decides what it means
-            if is_full(error):
-                text = str(error) if isinstance(error, NoSpaceError) else f"no space left on the disk: {error}"
-                return Report("disk", cohort, error=text, traceback=traceback.format_exc())
-            if isinstance(error, OSError) and error.errno in DISK:
-                return Report("disk", cohort, error=f"the disk fails: {error}", traceback=traceback.format_exc())
+            if trouble := disk_trouble(error):
+                return Report("disk", cohort, error=trouble, traceback=traceback.format_exc())
             text = f"{type(error).__name__}: {error}"
             return Report("error", cohort, error=text, traceback=traceback.format_exc())

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.files import make_folder, write_text
+from harness.files import write_text
 from harness.report import board, figures, media, provenance, text
 from harness.report.folders import RunFolder, column, read_folder
 from harness.statistics import Group, group_trials, pool_lines
@@ -45,7 +45,6 @@ def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
     loader = PackageLoader("harness.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("page.html.j2").render(context)
-    make_folder(out.parent)
     write_text(out, html)
     return out
 

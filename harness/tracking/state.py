@@ -85,7 +85,6 @@ class RunState:
     def write(self, root: Path) -> None:
         """Replace the file in one step, so that a kill leaves the old or the new one."""
         path = _path(root, self.id)
-        make_folder(path.parent)
         write_text(path, json.dumps(asdict(self), sort_keys=True))
 
 
