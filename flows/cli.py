@@ -310,7 +310,9 @@ def _explained(error: Exception) -> str | None:
 
     if isinstance(error, UserError) or type(error).__name__ in TROUBLES:
         return str(error)
-    return None
+    from harness.files import disk_trouble
+
+    return disk_trouble(error) or None
 
 
 def print_json(value: Any) -> None:

@@ -14,18 +14,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.files import make_folder, room_for, sync, temporary_name, write_json, write_tensors
 from harness.packing import pack, resolved, unpack
 
 __all__ = [
@@ -43,7 +42,6 @@ __all__ = [
     "sha256_file",
     "unpack",
     "write_fence",
-    "write_json",
 ]
 
 FORMAT = 2  # what is written; 1 had no escaped names and fewer types, and is read likewise
@@ -106,30 +104,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, value: Any, durable: bool = False) -> None:
-    """Writes JSON through a temporary file and a rename: readers see the old or the new text, never half."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        _fsync(path.parent)
-
-
 def write_fence(folder: Path, fence: int) -> None:
     """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "fence.json", {"fence": fence})
 
 
@@ -158,18 +134,19 @@ def save(
 
     Raises:
         FencedError: another driver took the cohort over; nothing was committed.
+        NoSpaceError: the disk is full; nothing was committed.
     """
-    temporary = folder / f".tmp-{uuid.uuid4().hex[:12]}"
-    temporary.mkdir(parents=True)
+    temporary = folder / temporary_name("tmp")
+    with room_for(temporary):
+        temporary.mkdir(parents=True)
     try:
         tensors, skeleton = pack(tree)
         state = temporary / "state.safetensors"
-        save_file(tensors, state)
-        _fsync(state)
+        write_tensors(state, tensors)
         check_fence(folder, fence)
         listed = [s if s.name else _write_segment(folder, temporary, fence, s) for s in segments]
         if listed:
-            _fsync(_segments(folder))
+            sync(_segments(folder))
         manifest = {
             "format": FORMAT,
             "progress": progress,
@@ -185,8 +162,9 @@ def save(
         target = folder / f"ckpt-{progress:012d}-{fence}"
         if target.exists():  # the same boundary under the same fence: what is there already counts
             return target
-        temporary.rename(target)
-        _fsync(folder)
+        with room_for(target):
+            temporary.rename(target)
+            sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in _folders(folder)[2:]:
@@ -214,11 +192,11 @@ def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) 
     whole = "-whole" * segment.whole
     name = f"{segment.owner}-{segment.first:012d}-{segment.last:012d}-{fence}{whole}.safetensors"
     file = temporary / name
-    save_file({key: resolved(t) for key, t in segment.tensors().items()}, file)
-    _fsync(file)
+    write_tensors(file, {key: resolved(t) for key, t in segment.tensors().items()})
     written = replace(segment, name=name, bytes=file.stat().st_size, sha256=sha256_file(file))
-    _segments(folder).mkdir(exist_ok=True)
-    file.replace(_segments(folder) / name)
+    make_folder(_segments(folder))
+    with room_for(file):
+        file.replace(_segments(folder) / name)
     return written
 
 

@@ -179,7 +179,7 @@ class CohortRun:
     def _remember(self) -> None:
         """Keeps what this shape takes, for plans."""
         root, taken = Path(self.job.root), time.perf_counter() - self.began
-        attempt("its duration", partial(remember, root, self.job.trials, taken, self.progress), self.notes)
+        attempt("its duration", partial(remember, root, self.job.trials, taken, self.progress), self.notes, False)
 
     def _train(self) -> dict[str, torch.Tensor]:
         """Chunks up to the next boundary; returns the means of their metrics, [K], NaN left out."""

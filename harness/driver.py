@@ -20,6 +20,7 @@ from harness.endings import Endings
 from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
+from harness.files import write_text
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
@@ -144,8 +145,7 @@ class Driver:
         with self.ledger.drive(name, str(Path(self.experiment.path).resolve()), self._tell):
             for cohort in self.ledger.open_cohorts(name):  # a worker of the driver before may live without it
                 write_fence(self.root / "cohorts" / cohort["id"], self.ledger.fence_out(cohort["id"]))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "experiment.yaml").write_text(self.experiment.text)
+            write_text(self.folder / "experiment.yaml", self.experiment.text)
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
                 self.ledger.retry_failed([t.id for t in self.plan().due])
@@ -320,7 +320,7 @@ class Driver:
             self._note(f"{cohort.label}: {report.error}")
             return []
         if report.kind == "disk":
-            self._disk_full = f"no space left for {self.root}: {report.error}"
+            self._disk_full = f"{report.error}; with that mended, the same command goes on"
             self.request_stop()
             self._endings.cohort(cohort, "stopped")
             return []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from harness import ledger_tables as tables
-from harness.files import NoSpaceError, is_full
+from harness.files import NoSpaceError, make_folder, room_for
 
 __all__ = ["Database", "LedgerError"]
 
@@ -50,7 +50,7 @@ class Database:
         self._writer = self._engine.execution_options(writes=True)
         with self._told():
             if self._file is not None:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self._file.parent)
             with self._engine.begin() as c:
                 complete = tables.is_complete(c)
             if not complete:
@@ -98,10 +98,11 @@ class Database:
     def _told(self) -> Iterator[None]:
         """Turns the database's own errors into one sentence."""
         try:
-            yield
+            with room_for(self._file) if self._file is not None else nullcontext():
+                yield
+        except NoSpaceError as error:
+            raise NoSpaceError(f"no space left for the ledger {self.name}") from error
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
-            if is_full(error):
-                raise NoSpaceError(f"no space left for the ledger {self.name}") from error
             if (text := self._sentence(error)) is None:
                 raise
             raise LedgerError(text) from error

@@ -261,7 +261,7 @@ def test_a_full_disk_stops_the_run_with_that_reason(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.checkpoint.save_file", full)
+        patch.setattr("harness.checkpoint.write_tensors", full)
         outcome, _ = run(tmp_path, text)
     assert calls
     assert outcome.exit_code == 130
