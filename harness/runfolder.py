@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.checkpoint import sha256_file, write_json
+from harness.checkpoint import set_aside, sha256_file, write_json
 from harness.gif import gif
 from harness.learner import Media
 from harness.packing import separate
@@ -28,6 +29,7 @@ from nets.export import metadata_of
 
 __all__ = ["RunFolder", "facts"]
 
+FILES = ("config.json", "metrics.jsonl", "result.json", "final.safetensors", "best.safetensors", "traceback.txt")
 FILM_SECONDS = 8  # that a video over training is meant to last
 
 
@@ -43,10 +45,27 @@ class RunFolder:
         self.trial = trial
         self.path = root / "trials" / trial.id
         self.metrics_path = self.path / "metrics.jsonl"
+        self._written = hashlib.sha256()
 
     def open(self, unit: str, score: Mapping[str, str], keep_bytes: int, progress: int) -> None:
         """Makes the folder ready and cuts metrics and frames back to what a checkpoint at `progress` has committed."""
+        self.describe(unit, score)
+        for stale in ("result.json", "traceback.txt"):
+            (self.path / stale).unlink(missing_ok=True)
+        for frame in self.path.glob("frames/*/*.png"):
+            if int(frame.stem) > progress:
+                frame.unlink()
+        with self.metrics_path.open("a+b") as file:
+            file.truncate(keep_bytes)
+            file.seek(0)
+            self._written = hashlib.file_digest(file, "sha256")
+
+    def describe(self, unit: str, score: Mapping[str, str]) -> None:
+        """Makes the folder, with what says whose it is."""
+        set_aside(self.path, Path.is_dir)
         self.path.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            set_aside(self.path / name)
         config = {
             "trial": self.trial.id,
             "learner": self.trial.learner,
@@ -59,19 +78,19 @@ class RunFolder:
             "score": dict(score),
         }
         write_json(self.path / "config.json", config)
-        for stale in ("result.json", "traceback.txt"):
-            (self.path / stale).unlink(missing_ok=True)
-        for frame in self.path.glob("frames/*/*.png"):
-            if int(frame.stem) > progress:
-                frame.unlink()
-        with self.metrics_path.open("ab") as file:
-            file.truncate(keep_bytes)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Appends one line of metrics; NaN and infinity become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        text = json.dumps(clean, allow_nan=False) + "\n"
         with self.metrics_path.open("a") as file:
-            file.write(json.dumps(clean, allow_nan=False) + "\n")
+            file.write(text)
+        self._written.update(text.encode())
+
+    @property
+    def sha256(self) -> str:
+        """Of the metrics as this process kept and wrote them."""
+        return self._written.hexdigest()
 
     def commit(self) -> int:
         """Makes the metrics durable and returns their length in bytes."""
@@ -127,6 +146,16 @@ class RunFolder:
     def result(self, result: Mapping[str, Any]) -> None:
         """Writes the result; from here on the trial's folder is complete."""
         write_json(self.path / "result.json", result, durable=True)
+
+    def holds(self, result: Mapping[str, Any]) -> bool:
+        """Whether the folder still has a result that was written, and the final network that it names."""
+        final = self.path / "final.safetensors"
+        try:
+            if json.loads((self.path / "result.json").read_text()) != result:
+                return False
+            return not result["weights_sha256"] or sha256_file(final) == result["weights_sha256"]
+        except (OSError, ValueError, RecursionError):
+            return False
 
     def failed(self, traceback: str) -> None:
         """Keeps the traceback of a failed trial."""
