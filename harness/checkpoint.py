@@ -4,6 +4,9 @@ Write protocol: a temporary folder per attempt; tensors, fsync; the manifest wit
 fence is checked; rename; fsync of the parent. The previous checkpoint goes only after the new one counts, and one older
 generation is kept for the case that the newest turns out to be damaged.
 
+The manifest holds a sha256 of its own contents, its cohort, and the progress and fence of the folder's name, so a
+changed bit and a folder that was moved or renamed are detected.
+
 What is large and changes little (replay) lies beside the checkpoints in segments, immutable files that several of them
 list: a segment is written and synced before the manifest that first lists it, verified with every checkpoint that lists
 it, and goes with the last one.
@@ -24,7 +27,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.files import make_folder, room_for, sync, temporary_name, write_json, write_tensors
+from harness.files import make_folder, room_for, set_aside, sync, temporary_name, write_json, write_tensors
 from harness.packing import pack, resolved, unpack
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "FencedError",
     "Segment",
     "check_like",
+    "generations",
     "good_checkpoints",
     "load",
     "newest_progress",
@@ -44,9 +48,11 @@ __all__ = [
     "write_fence",
 ]
 
-FORMAT = 2  # what is written; 1 had no escaped names and fewer types, and is read likewise
-READABLE = (1, 2)
-_NAME = re.compile(r"ckpt-(\d{12})-(\d+)$")
+FORMAT = 3  # what is written; 1 had no escaped names and fewer types, 2 no sha256 of the manifest: both are read
+READABLE = (1, 2, 3)
+UNSUMMED = (1, 2)
+LARGEST_MANIFEST = 2**30  # bytes; a larger one is not ours
+_NAME = re.compile(r"ckpt-(\d{12,})-(\d{1,18})(?:-(\d{1,18}))?$", re.ASCII)
 _SEGMENT_NAME = re.compile(r".+-\d{12}-\d{12}-(\d+)(-whole)?\.safetensors$")
 
 
@@ -106,6 +112,8 @@ def sha256_file(path: Path) -> str:
 
 def write_fence(folder: Path, fence: int) -> None:
     """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
+    set_aside(folder, Path.is_dir)
+    set_aside(folder / "fence.json")
     write_json(folder / "fence.json", {"fence": fence})
 
 
@@ -114,13 +122,19 @@ def check_fence(folder: Path, fence: int) -> None:
     try:
         current = json.loads((folder / "fence.json").read_text())["fence"]
     except (OSError, ValueError, KeyError, TypeError) as error:  # the driver writes it anew when it opens the cohort
-        raise FencedError(f"cohort {folder.name} has no readable fence.json ({error})") from error
+        raise FencedError(f"{folder / 'fence.json'} cannot be read, so no worker may write: {error}") from error
     if current != fence:
         raise FencedError(f"cohort {folder.name} was taken over (fence {current}, this worker has {fence})")
 
 
 def save(
-    folder: Path, progress: int, fence: int, tree: Any, meta: dict[str, Any], segments: Sequence[Segment] = ()
+    folder: Path,
+    progress: int,
+    fence: int,
+    tree: Any,
+    meta: dict[str, Any],
+    segments: Sequence[Segment] = (),
+    damaged: Sequence[Path] = (),
 ) -> Path:
     """Writes a checkpoint and makes it count, then drops all but the newest two, and segments that none of them lists.
 
@@ -131,6 +145,7 @@ def save(
         tree: what to save.
         meta: JSON facts: lane -> trial, alive, mode, threads, committed bytes of the metrics files.
         segments: what it lists; those without a name are written.
+        damaged: older checkpoints that cannot be used; they are removed once this one counts.
 
     Raises:
         FencedError: another driver took the cohort over; nothing was committed.
@@ -149,6 +164,7 @@ def save(
             sync(_segments(folder))
         manifest = {
             "format": FORMAT,
+            "cohort": folder.name,
             "progress": progress,
             "fence": fence,
             "files": {state.name: {"bytes": state.stat().st_size, "sha256": sha256_file(state)}},
@@ -157,26 +173,85 @@ def save(
             "tree": skeleton,
             "meta": meta,
         }
+        manifest["sha256"] = _digest(manifest)
         write_json(temporary / "manifest.json", manifest, durable=True)
         check_fence(folder, fence)
-        target = folder / f"ckpt-{progress:012d}-{fence}"
-        if target.exists():  # the same boundary under the same fence: what is there already counts
-            return target
+        target = _free_name(folder, progress, fence)
         with room_for(target):
             temporary.rename(target)
             sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in _folders(folder)[2:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for path in damaged:
+        _remove(path)
+    kept = (target, *[path for path in generations(folder) if path != target][:1])
+    for path in generations(folder):
+        if path not in kept:
+            _remove(path)
     _drop_segments(folder, fence)
     return target
 
 
+def _free_name(folder: Path, progress: int, fence: int) -> Path:
+    """Where a checkpoint goes: a user's function may save several times at one step, and the last of them counts."""
+    name = f"ckpt-{progress:012d}-{fence}"
+    same = [int(m[3] or 0) for p in folder.glob(f"{name}*") if (m := _NAME.match(p.name)) and int(m[2]) == fence]
+    return folder / (f"{name}-{max(same) + 1}" if same else name)
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint's folder, or whatever has taken its place."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """sha256 of a manifest's contents, however they are laid out in the file."""
+    read_back = json.loads(json.dumps(manifest))  # as whoever reads the file sees them
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def segments_of(path: Path) -> tuple[Segment, ...]:
     """The segments that a checkpoint's manifest lists."""
-    manifest = json.loads((path / "manifest.json").read_text())
+    return _listed(_manifest(path))
+
+
+def _listed(manifest: dict[str, Any]) -> tuple[Segment, ...]:
     return tuple(Segment(**facts) for facts in manifest.get("segments", ()))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, after its own sha256 and what it says of its place were verified.
+
+    Raises:
+        DamagedError: it is not what was written, or was written for another place.
+        ValueError, KeyError, ...: it cannot be read at all.
+    """
+    file = _regular(path / "manifest.json")
+    if file.stat().st_size > LARGEST_MANIFEST:
+        raise DamagedError(f"{file} is larger than any manifest")
+    manifest = json.loads(file.read_bytes())
+    found = manifest.pop("sha256", None)
+    if manifest["format"] not in READABLE:
+        raise DamagedError(f"{path} has format {manifest['format']}; this version of Seedbed reads {READABLE}")
+    if (found or manifest["format"] not in UNSUMMED) and found != _digest(manifest):
+        raise DamagedError(f"{file} is not what was written")
+    name = _NAME.match(path.name)
+    if name is None or [manifest["progress"], manifest["fence"]] != [int(name[1]), int(name[2])]:
+        raise DamagedError(f"{file} belongs to a folder of another name")
+    if manifest.get("cohort", path.parent.name) != path.parent.name:
+        raise DamagedError(f"{file} belongs to cohort {manifest['cohort']}")
+    return manifest
+
+
+def _regular(file: Path) -> Path:
+    """A file, after checking that it is one: reading a pipe would wait for ever."""
+    if not file.is_file():
+        raise DamagedError(f"{file} {'is not a file' if file.exists() else 'is missing'}")
+    return file
 
 
 def _segments(folder: Path) -> Path:
@@ -194,6 +269,7 @@ def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) 
     file = temporary / name
     write_tensors(file, {key: resolved(t) for key, t in segment.tensors().items()})
     written = replace(segment, name=name, bytes=file.stat().st_size, sha256=sha256_file(file))
+    set_aside(_segments(folder), Path.is_dir)
     make_folder(_segments(folder))
     with room_for(file):
         file.replace(_segments(folder) / name)
@@ -203,8 +279,8 @@ def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) 
 def _drop_segments(folder: Path, fence: int) -> None:
     """Removes segments that no checkpoint lists; those of a later fence are another worker's, which is about to."""
     listed: set[str] = set()
-    for path in _folders(folder):
-        with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged one lists nothing that could be used
+    for path in generations(folder):
+        with contextlib.suppress(Exception):  # a damaged one lists nothing that could be used
             listed.update(s.name for s in segments_of(path))
     for file in _segments(folder).glob("*.safetensors"):
         match = _SEGMENT_NAME.match(file.name)
@@ -212,10 +288,10 @@ def _drop_segments(folder: Path, fence: int) -> None:
             file.unlink(missing_ok=True)
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Checkpoint folders, newest first: by progress, then by fence."""
-    found = [(int(m[1]), int(m[2]), p) for p in folder.glob("ckpt-*") if (m := _NAME.match(p.name))]
-    return [path for _, _, path in sorted(found, reverse=True)]
+def generations(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first: by progress, then by fence, then by turn."""
+    found = [(int(m[1]), int(m[2]), int(m[3] or 0), p) for p in folder.glob("ckpt-*") if (m := _NAME.match(p.name))]
+    return [path for *_, path in sorted(found, reverse=True)]
 
 
 def load(path: Path) -> Checkpoint:
@@ -225,29 +301,32 @@ def load(path: Path) -> Checkpoint:
         DamagedError: a file is missing, has another size or another sha256, or the manifest cannot be read.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = _manifest(path)
         for name, facts in manifest["files"].items():
-            file = path / Path(name).name
-            if file.stat().st_size != facts["bytes"] or sha256_file(file) != facts["sha256"]:
-                raise DamagedError(f"{file} is not what its manifest says")
-        found = Checkpoint(path, manifest["progress"], None, manifest["meta"], segments_of(path))
+            _check_file(path / Path(name).name, facts["bytes"], facts["sha256"], path)
+        found = Checkpoint(path, manifest["progress"], None, manifest["meta"], _listed(manifest))
         for segment in found.segments:
-            file = found.file(segment)
-            if file.stat().st_size != segment.bytes or sha256_file(file) != segment.sha256:
-                raise DamagedError(f"{file} is not what the manifest of {path.name} says")
+            _check_file(found.file(segment), segment.bytes, segment.sha256, path)
         tensors = load_file(path / "state.safetensors")
         shapes = {n: [str(t.dtype), list(t.shape)] for n, t in tensors.items()}
-        if manifest["format"] not in READABLE or shapes != manifest["tensors"]:
+        if shapes != manifest["tensors"]:
             raise DamagedError(f"{path} holds other tensors than its manifest says")
         tree = unpack(manifest["tree"], tensors)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}") from error
+    except DamagedError:
+        raise
+    except Exception as error:  # damage may show in any way: nested too deeply, too large for the memory, ...
+        raise DamagedError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return replace(found, tree=tree)
+
+
+def _check_file(file: Path, size: int, sha256: str, path: Path) -> None:
+    if _regular(file).stat().st_size != size or sha256_file(file) != sha256:
+        raise DamagedError(f"{file} is not what the manifest of {path.name} says")
 
 
 def good_checkpoints(folder: Path) -> Iterator[Checkpoint | DamagedError]:
     """The cohort's checkpoints, newest first; a damaged one comes as the error that says so."""
-    for path in _folders(folder):
+    for path in generations(folder):
         try:
             yield load(path)
         except DamagedError as error:
@@ -256,7 +335,7 @@ def good_checkpoints(folder: Path) -> Iterator[Checkpoint | DamagedError]:
 
 def newest_progress(folder: Path) -> int | None:
     """The progress of a cohort's newest checkpoint, read off its name and not checked; None where there is none."""
-    names = [path.name for path in _folders(folder)]
+    names = [path.name for path in generations(folder)]
     return int(names[0].split("-")[1]) if names else None
 
 

@@ -20,13 +20,14 @@ from harness import checkpoint
 from harness.attempt import attempt
 from harness.durations import remember
 from harness.gang import join
-from harness.learner import Lanes, Learner, import_learner, progress_of, select
+from harness.learner import Lanes, import_learner, progress_of
 from harness.messages import Decision, Job, Report
 from harness.metric_names import check_metric_names
 from harness.modes import choose
 from harness.pace import Pace
 from harness.parents import encoders_of, samplers_of
-from harness.rings import Rings, broken_lanes
+from harness.restoring import Standing, take_up
+from harness.rings import broken_lanes
 from harness.runfolder import RunFolder, facts
 from nets.lanes import Execution, resolve_device
 
@@ -61,74 +62,49 @@ class CohortRun:
         if job.mode is None and not cls.foreign:
             self.notes.append(f"lanes run {self.choice.mode}: {self.choice.reason}")
         self.lanes = replace(lanes, execution=replace(execution, mode=self.choice.mode))
-        self.learner: Learner = cls()
-        self.state = self.learner.start(self.lanes)
-        self.rings = Rings(cls.rings)
-        self.pace = Pace.of(configs[0], self.learner.chunk, self.learner.budget or configs[0].budget)
-        self.best: dict[int, dict[str, Any]] = {}
-        self.evaluations: dict[int, list[dict[str, Any]]] = {k: [] for k in range(len(configs))}
-        self.lines: dict[int, dict[str, Any]] = {}
-        self.ended: dict[int, dict[str, Any]] = {}
         self.fresh: dict[int, dict[str, Any]] = {}
-        self.left_out: list[str] = []  # what could not be written beside the evaluations
-        self.said: set[str] = set()
-        self.progress = 0
-        self.seconds = 0.0
-        self.saved = -1
-        self.committed: dict[str, int] = {}
-        self.restored = False
-        self._open_folders(self._restore())
+        self._adopt(take_up(job, cls, self.lanes, self.notes))
+        self.pace = Pace.of(configs[0], self.learner.chunk, self.learner.budget or configs[0].budget)
+        self._open_folders()
+        if self.restored:
+            self.notes.append(f"goes on from progress {self.progress:,}")
 
-    def _open_folders(self, kept: dict[str, int]) -> None:
+    def _adopt(self, found: Standing) -> None:
+        """Takes over how far the cohort has come."""
+        self.learner, self.state, self.rings = found.learner, found.state, found.rings
+        self.best, self.evaluations, self.episodes = found.best, found.evaluations, found.episodes
+        self.lines, self.ended = found.lines, found.ended
+        self.fresh = dict(found.ended)  # the driver may not have heard of them
+        self.left_out = found.left_out  # what could not be written beside the evaluations
+        self.said = set(found.left_out)
+        self.progress, self.seconds, self.saved = found.progress, found.seconds, found.saved
+        self.began -= found.worker_seconds  # of the attempts before
+        self.committed = found.committed
+        self.restored, self.damaged = found.restored, found.damaged
+        self.broken = self._broken() if found.broken is None else found.broken
+
+    def _open_folders(self) -> None:
         """Run folders, with metrics cut back to the bytes that a checkpoint has committed."""
         self.run_folders = [RunFolder(Path(self.job.root), t) for t in self.job.trials]
         checkpoint.check_fence(self.folder, self.job.fence)
         score = {"name": self.score.name, "direction": self.score.direction}
         for k, folder in enumerate(self.run_folders):
-            if k not in self.ended:
-                folder.open(self.learner.unit, score, kept.get(folder.trial.id, 0), self.progress)
+            if k in self.ended:
+                self._mend(k, score)
+            else:
+                folder.open(self.learner.unit, score, self.committed.get(folder.trial.id, 0), self.progress)
 
-    # -- restoring ---------------------------------------------------------------------------------------------------
-
-    def _restore(self) -> dict[str, int]:
-        """Takes the last good checkpoint, of this cohort or of the one it was cut from; returns the committed bytes."""
-        own = ((self.job.cohort, tuple(range(len(self.lanes)))),)
-        for cohort, index in own + self.job.sources:
-            found = self._last_good(self.folder.parent / cohort)
-            if found is not None:
-                return self._take(found, index)
-        return {}
-
-    def _last_good(self, folder: Path) -> checkpoint.Checkpoint | None:
-        for found in checkpoint.good_checkpoints(folder):
-            if isinstance(found, checkpoint.Checkpoint):
-                return found
-            self.notes.append(f"a damaged checkpoint is passed over: {found}")
-        return None
-
-    def _take(self, found: checkpoint.Checkpoint, index: tuple[int, ...]) -> dict[str, int]:
-        tree, meta = found.tree, found.meta
-        if self.learner.foreign:
-            self.state = self.learner.load(tree["state"])
-        else:
-            state = select(tree["state"], index)
-            checkpoint.check_like(self.rings.without(self.state), state)
-            self.state = self.rings.restored(self.lanes.execution.move(state), self.state, found, index)
-        old = {str(j): k for k, j in enumerate(index)}
-        self.best = {old[j]: row for j, row in tree["best"].items() if j in old}
-        self.evaluations = {old[j]: rows for j, rows in meta["evaluations"].items() if j in old}
-        self.lines = {old[j]: line for j, line in meta["lines"].items() if j in old}
-        self.ended = {old[j]: result for j, result in meta["ended"].items() if j in old}
-        self.restored = True
-        self.progress = found.progress
-        self.seconds = meta["seconds"]
-        self.began -= meta.get("worker_seconds", self.seconds)  # of the attempts before
-        self.committed = {t.id: meta["committed"][t.id] for t in self.job.trials}
-        if found.path.parent == self.folder:
-            self.saved, self.rings.known = found.progress, found.segments
-        self.notes.append(f"goes on from progress {found.progress:,}")
-        self.learner.checkpointed(self.state)
-        return self.committed
+    def _mend(self, lane: int, score: dict[str, str]) -> None:
+        """Writes again what was lost or damaged of a lane that has ended."""
+        folder, result = self.run_folders[lane], self.ended[lane]
+        if folder.holds(result):
+            return
+        folder.describe(self.learner.unit, score)
+        left_out: list[str] = []
+        same = self._write_networks(lane, left_out) == result["weights_sha256"]
+        folder.result(result)
+        lost = "" if same else ", but for its final network"
+        self.notes.append(f"trial {folder.trial.id} has ended: its damaged files are written again{lost}")
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -154,23 +130,23 @@ class CohortRun:
         self.seconds += time.perf_counter() - began
         evaluated = self._evaluate() if self._due("evaluate") else {}
         self._log(metrics, evaluated)
-        broken = self._broken()
+        self.broken = self._broken()
         if self._finished():
             for lane in self.alive:
-                self._end(lane, *self._outcome(lane, broken))
+                self._end(lane, *self._outcome(lane))
             self._remember()
             return self.report("done")
         if self._due("checkpoint"):
             self._save()
-        return self.report("boundary", broken)
+        return self.report("boundary")
 
     def _may_stop(self) -> bool:
         """Whether it can end here: a checkpoint out of turn must not change the numbers that come after it."""
         return not self.learner.restarts or self.saved == self.progress
 
-    def _outcome(self, lane: int, broken: list[int]) -> tuple[str, str]:
+    def _outcome(self, lane: int) -> tuple[str, str]:
         """How a lane that trained to its end ends, and why."""
-        if lane in broken:
+        if lane in self.broken:
             return "diverged", "NaN or infinity in its state"
         if self.learner.paced and self.evaluations[lane][-1]["metrics"][self.score.name] is None:
             return "diverged", f"its last {self.score.name} is NaN or infinity"  # no number to compare it by
@@ -285,10 +261,15 @@ class CohortRun:
             "committed": self.committed,
             "evaluations": {str(k): rows for k, rows in self.evaluations.items()},
             "lines": {str(k): line for k, line in self.lines.items()},
+            "episodes": {str(k): rows for k, rows in self.episodes.items()},
+            "metrics_sha256": {f.trial.id: f.sha256 for k, f in enumerate(self.run_folders) if k in self.alive},
+            "broken": [k for k in self.broken if k in self.alive],  # the driver ends them after this checkpoint
+            "left_out": self.left_out,
             "ended": {str(k): result for k, result in self.ended.items()},
         }
         segments = self.rings.segments(self.state)
-        path = checkpoint.save(self.folder, self.progress, self.job.fence, tree, meta, segments)
+        path = checkpoint.save(self.folder, self.progress, self.job.fence, tree, meta, segments, self.damaged)
+        self.damaged = []
         self.saved, self.rings.known = self.progress, checkpoint.segments_of(path)
         self.learner.checkpointed(self.state)
 
@@ -337,7 +318,7 @@ class CohortRun:
             "progress": self.progress,
             "score": {"name": self.score.name, "value": value},
             "metrics": last,
-            "episodes": getattr(self, "episodes", {}).get(lane, {}),
+            "episodes": self.episodes.get(lane, {}),
             "best": {"progress": best["progress"], "metrics": best["metrics"]} if best else None,
             "seconds": round(self.seconds, 3),
             "cohort": {
@@ -355,7 +336,7 @@ class CohortRun:
             "weights_sha256": sha256,
         }
 
-    def report(self, kind: Any, broken: list[int] | None = None) -> Report:
+    def report(self, kind: Any) -> Report:
         """What the driver hears."""
         notes, self.notes = [*self.notes, *self.lanes.notes], []
         self.lanes.notes.clear()
@@ -370,7 +351,7 @@ class CohortRun:
             seconds=self.seconds,
             lines=dict(self.lines),
             evaluations={k: self.evaluations[k] for k in self.alive},
-            broken=broken or [],
+            broken=[k for k in self.broken if k in self.alive] if kind == "boundary" else [],
             committed=dict(self.committed),
             results=dict(self.fresh) if kind != "boundary" or self.fresh else {},
             mode=self.lanes.execution.mode,

@@ -20,7 +20,7 @@ import socket
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "make_folder",
     "replacing",
     "room_for",
+    "set_aside",
     "sync",
     "temporary_name",
     "write_bytes",
@@ -243,6 +244,12 @@ def append(path: Path, text: str) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def set_aside(path: Path, right: Callable[[Path], bool] = Path.is_file) -> None:
+    """Renames what has taken a file's place and is not one (or not a folder), so that the file can be written."""
+    if os.path.lexists(path) and not right(path):
+        path.rename(path.with_name(f"{path.name}.set-aside-{uuid.uuid4().hex[:8]}"))
 
 
 # -- what killed processes left ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ __all__ = ["Follower"]
 class Follower(CohortRun):
     """The cohort in a worker of another rank than 0."""
 
-    def _open_folders(self, kept: dict[str, int]) -> None:
+    def _open_folders(self) -> None:
         """Rank 0 has them open."""
 
     def _evaluate(self) -> dict[int, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -20,7 +21,17 @@ from PIL import Image
 from torch import nn
 
 from harness.checkpoint import sha256_file
-from harness.files import append, make_folder, room_for, sync, write_bytes, write_json, write_tensors, write_text
+from harness.files import (
+    append,
+    make_folder,
+    room_for,
+    set_aside,
+    sync,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from harness.gif import gif
 from harness.learner import Media
 from harness.packing import separate
@@ -29,6 +40,7 @@ from nets.export import metadata_of
 
 __all__ = ["RunFolder", "facts"]
 
+FILES = ("config.json", "metrics.jsonl", "result.json", "final.safetensors", "best.safetensors", "traceback.txt")
 FILM_SECONDS = 8  # that a video over training is meant to last
 
 
@@ -44,6 +56,7 @@ class RunFolder:
         self.trial = trial
         self.path = root / "trials" / trial.id
         self.metrics_path = self.path / "metrics.jsonl"
+        self._written = hashlib.sha256()
 
     @property
     def folders(self) -> list[Path]:
@@ -52,7 +65,23 @@ class RunFolder:
 
     def open(self, unit: str, score: Mapping[str, str], keep_bytes: int, progress: int) -> None:
         """Makes the folder ready and cuts metrics and frames back to what a checkpoint at `progress` has committed."""
+        self.describe(unit, score)
+        for stale in ("result.json", "traceback.txt"):
+            (self.path / stale).unlink(missing_ok=True)
+        for frame in self.path.glob("frames/*/*.png"):
+            if int(frame.stem) > progress:
+                frame.unlink()
+        with room_for(self.metrics_path), self.metrics_path.open("a+b") as file:
+            file.truncate(keep_bytes)
+            file.seek(0)
+            self._written = hashlib.file_digest(file, "sha256")
+
+    def describe(self, unit: str, score: Mapping[str, str]) -> None:
+        """Makes the folder, with what says whose it is."""
+        set_aside(self.path, Path.is_dir)
         make_folder(self.path)
+        for name in FILES:
+            set_aside(self.path / name)
         config = {
             "trial": self.trial.id,
             "learner": self.trial.learner,
@@ -65,18 +94,18 @@ class RunFolder:
             "score": dict(score),
         }
         write_json(self.path / "config.json", config)
-        for stale in ("result.json", "traceback.txt"):
-            (self.path / stale).unlink(missing_ok=True)
-        for frame in self.path.glob("frames/*/*.png"):
-            if int(frame.stem) > progress:
-                frame.unlink()
-        with room_for(self.metrics_path), self.metrics_path.open("ab") as file:
-            file.truncate(keep_bytes)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Appends one line of metrics; NaN and infinity become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        append(self.metrics_path, json.dumps(clean, allow_nan=False) + "\n")
+        text = json.dumps(clean, allow_nan=False) + "\n"
+        append(self.metrics_path, text)
+        self._written.update(text.encode())
+
+    @property
+    def sha256(self) -> str:
+        """Of the metrics as this process kept and wrote them."""
+        return self._written.hexdigest()
 
     def commit(self) -> int:
         """Makes the metrics durable and returns their length in bytes."""
@@ -133,6 +162,16 @@ class RunFolder:
             if (media := self.path / "media").is_dir():
                 sync(media)
         write_json(self.path / "result.json", result, durable=True)
+
+    def holds(self, result: Mapping[str, Any]) -> bool:
+        """Whether the folder still has a result that was written, and the final network that it names."""
+        final = self.path / "final.safetensors"
+        try:
+            if json.loads((self.path / "result.json").read_text()) != result:
+                return False
+            return not result["weights_sha256"] or sha256_file(final) == result["weights_sha256"]
+        except (OSError, ValueError, RecursionError):
+            return False
 
     def failed(self, traceback: str) -> None:
         """Keeps the traceback of a failed trial."""
