@@ -46,6 +46,7 @@ __all__ = [
     "segments_of",
     "set_aside",
     "sha256_file",
+    "sweep",
     "unpack",
     "write_fence",
     "write_json",
@@ -145,7 +146,14 @@ def write_fence(folder: Path, fence: int) -> None:
     set_aside(folder, Path.is_dir)
     folder.mkdir(parents=True, exist_ok=True)
     set_aside(folder / "fence.json")
+    sweep(folder, ".fence.json.*")
     write_json(folder / "fence.json", {"fence": fence})
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Removes temporary files or folders that a killed process left."""
+    for path in folder.glob(pattern):
+        _remove(path)
 
 
 def check_fence(folder: Path, fence: int) -> None:
@@ -209,6 +217,9 @@ def save(
         target = _free_name(folder, progress, fence)
         temporary.rename(target)
         _fsync(folder)
+    except Exception:
+        check_fence(folder, fence)  # the worker that took over has removed the temporary folder
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for path in damaged:

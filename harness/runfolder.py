@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.checkpoint import set_aside, sha256_file, write_json
+from harness.checkpoint import set_aside, sha256_file, sweep, write_json
 from harness.gif import gif
 from harness.learner import Media
 from harness.packing import separate
@@ -64,6 +64,8 @@ class RunFolder:
         """Makes the folder, with what says whose it is."""
         set_aside(self.path, Path.is_dir)
         self.path.mkdir(parents=True, exist_ok=True)
+        for temporary in (".*", "media/.*"):
+            sweep(self.path, temporary)
         for name in FILES:
             set_aside(self.path / name)
         config = {

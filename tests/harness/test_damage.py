@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from harness import checkpoint
-from harness.checkpoint import DamagedError, load, save, write_fence
+from harness.checkpoint import DamagedError, FencedError, load, save, write_fence
 from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.learner import BUILTIN
 from harness.restoring import check_metrics
 from harness.runfolder import RunFolder
-from tests.invariants import check_invariants
+from tests.invariants import check_invariants, facts
 from tests.toy import Toy
 
 TEXT = """
@@ -80,21 +80,6 @@ def run(root: Path, text: str = TEXT, stop: int = 0) -> list[str]:
     driver = Driver(load_experiment(file), root, executor="inline", on_event=hear)
     assert driver.train().exit_code == (130 if stop else 0)
     return log.read_text().splitlines() if log.exists() else []
-
-
-def facts(root: Path) -> dict[str, Any]:
-    """What must be equal: networks, metrics and results, without seconds."""
-    found: dict[str, Any] = {}
-    for path in sorted((root / "trials").glob("*/result.json")):
-        lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
-        result = json.loads(path.read_text())
-        found[path.parent.name] = (
-            checkpoint.sha256_file(path.parent / "final.safetensors"),
-            [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
-            {k: result[k] for k in ("state", "reason", "progress", "score", "metrics", "episodes", "best", "left_out")},
-        )
-        assert result["weights_sha256"] == found[path.parent.name][0]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -392,6 +377,21 @@ def test_a_checkpoint_after_a_fall_back_outlives_the_damaged_ones(tmp_path):
     assert checkpoint.generations(tmp_path / "c")[0] == second
     assert not damaged[0].exists()
     assert not damaged[1].exists()
+
+
+def test_a_worker_whose_temporary_folder_was_removed_by_its_successor_is_fenced(tmp_path, monkeypatch):
+    write_fence(tmp_path / "c", 1)
+    pack = checkpoint.pack
+
+    def taken_over(tree: Any) -> Any:
+        write_fence(tmp_path / "c", 2)
+        checkpoint.sweep(tmp_path / "c", ".tmp-*")
+        return pack(tree)
+
+    monkeypatch.setattr(checkpoint, "pack", taken_over)
+    with pytest.raises(FencedError, match=r"taken over \(fence 2, this worker has 1\)"):
+        save(tmp_path / "c", 10, 1, {"w": torch.ones(1)}, {})
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["fence.json"]
 
 
 def test_what_is_saved_twice_at_one_step_comes_back_as_it_was_last(tmp_path):
