@@ -294,17 +294,25 @@ def _leave(command: Any) -> None:
         if text is None:
             raise
         print(text, file=sys.stderr)
-        code = 2 if type(error).__name__ == "SpecError" or getattr(error, "usage", False) else 1
+        kind = type(error).__name__
+        code = 2 if kind == "SpecError" or getattr(error, "usage", False) else 130 if kind in STOPPED else 1
     raise typer.Exit(code)
+
+
+# by name: importing them would load torch and the ledger for `seedbed --help`
+TROUBLES = ("SpecError", "BusyError", "TakenOverError", "ClusterError", "LedgerError", "NoSpaceError")
+STOPPED = ("TakenOverError", "NoSpaceError")  # the run is stopped and can be resumed
 
 
 def _explained(error: Exception) -> str | None:
     """The sentence of an error that is no fault of the program's; None for the rest."""
     from flows.errors import UserError
 
-    if isinstance(error, UserError) or type(error).__name__ in ("SpecError", "BusyError", "ClusterError"):
+    if isinstance(error, UserError) or type(error).__name__ in TROUBLES:
         return str(error)
-    return None
+    from harness.files import disk_trouble
+
+    return disk_trouble(error) or None
 
 
 def print_json(value: Any) -> None:

@@ -35,6 +35,7 @@ from flows.leaderboard import leaderboard
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
 from flows.progress import make_display
 from flows.steps import Options, Steps, experiment_folder
+from harness.files import NoSpaceError, append
 from harness.outcome import Plan
 
 __all__ = ["run_experiment", "run_with_prefect"]
@@ -264,10 +265,23 @@ def _client(steps: Steps, server: PrefectServer | None) -> Iterator[None]:
         EventsWorker.set_client_override(None)
 
 
+class _LogFile(logging.Handler):
+    """Appends to a file; a line that cannot be written is lost: training does not depend on it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Appends one record."""
+        with contextlib.suppress(OSError, NoSpaceError):
+            append(self._path, self.format(record) + "\n")
+
+
 def _log_to(path: Path) -> None:
     """Sends what Prefect logs to a file, from now on: its threads speak until the process ends."""
     setup_logging()
-    handler = logging.FileHandler(path, delay=True)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in [n for n in logging.root.manager.loggerDict if n.startswith("prefect.")]:
         logging.getLogger(name).handlers[:] = []

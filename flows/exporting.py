@@ -36,6 +36,7 @@ def export_trial(
     """
     row = find_trial(root, trial)
     from harness.results import Results
+    from nets.outputs import output_file
 
     try:
         network = Results(str(row["trained_by"]), [row], root).network(row["id"], which)
@@ -44,6 +45,10 @@ def export_trial(
     file = output or Path(f"{row['id']}.{form}")
     if not file.parent.is_dir():
         raise UserError(f"there is no folder {file.parent} to write to", usage=True)
+    try:
+        output_file(file)
+    except ValueError as error:
+        raise UserError(str(error), usage=True) from None
     _write(network, file, form, input_, row["id"])
     print(file)
     return 0

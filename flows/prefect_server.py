@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from harness.files import make_folder, room_for
+
 __all__ = ["PrefectServer", "api_url_of_user", "client_settings", "quiet_environment"]
 
 START_SECONDS = 120.0
@@ -78,10 +80,10 @@ class PrefectServer:
 
     def start(self) -> None:
         """Starts the process and returns at once; `wait` tells when it answers."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.home)
+        make_folder(self.log.parent)
         launcher = Path(__file__).with_name("prefect_launcher.py")
-        with socket.socket() as bound, self.log.open("ab") as log:
+        with socket.socket() as bound, room_for(self.log), self.log.open("ab") as log:
             bound.bind(("127.0.0.1", 0))  # the server inherits the socket: no other process can take the port
             self.api_url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
             self._process = subprocess.Popen(

@@ -14,18 +14,30 @@ from flows.leaderboard import leaderboard
 from flows.prefect_server import PrefectServer, api_url_of_user, quiet_environment
 from flows.progress import Display, leaderboard_table, make_display
 from flows.steps import Options, Steps, experiment_folder
+from harness.files import disk_trouble
 
 __all__ = ["run_file"]
 
 
 def run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect: bool, as_json: bool) -> int:
-    """Runs an experiment file; returns the exit status.
+    """Runs an experiment file; returns the exit status, that of a stop where the disk is full.
 
     Raises:
         SpecError: the file is wrong; nothing was written or started.
+        UserError: nothing can be written at the run root.
         BusyError: another process runs it.
         ClusterError: Ray cannot be used as the options say.
     """
+    try:
+        return _run_file(file, overrides, options, prefect=prefect, as_json=as_json)
+    except Exception as error:
+        if not (trouble := disk_trouble(error)):
+            raise
+        print(f"{trouble}; with that mended, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _run_file(file: Path, overrides: Sequence[str], options: Options, *, prefect: bool, as_json: bool) -> int:
     steps = Steps.load(file, overrides, options)
     console = Console(stderr=as_json, highlight=False)
     display = make_display(console)

@@ -11,12 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.errors import UserError
 from flows.stopping import Stopper
 from harness.attempt import attempt
 from harness.driver import Driver
 from harness.executors import ClusterError
 from harness.experiment import Experiment, load_experiment
-from harness.ledger import BusyError, Ledger
+from harness.files import disk_trouble, make_folder, write_text
+from harness.ledger import Ledger
+from harness.leftovers import clear_before_experiment
+from harness.outcome import Outcome
 from harness.tracking import make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "counted", "experiment_folder", "read_ledger", "summary_of"]
@@ -62,7 +66,7 @@ class Steps:
     def __init__(self, experiment: Experiment, options: Options) -> None:
         self.experiment = experiment
         self.options = options
-        self.root = Path(options.root).resolve()
+        self.root = check_root(Path(options.root).resolve())
         self.listeners: list[Listener] = []
         self.error: BaseException | None = None
         self._results: dict[str, Any] = {}
@@ -87,6 +91,7 @@ class Steps:
 
         Raises:
             SpecError: it is wrong; nothing was written or started.
+            UserError: nothing can be written at the run root.
         """
         return cls(load_experiment(file, overrides), options)
 
@@ -96,12 +101,7 @@ class Steps:
         Raises:
             BusyError: one does.
         """
-        row = self.driver.ledger.experiment(self.experiment.name)
-        if row is not None and row["alive"] and row["pid"] != os.getpid():
-            raise BusyError(
-                f"experiment {row['name']} is being run by process {row['pid']} on {row['host']}; "
-                f"wait for it, or stop it with `seedbed stop {row['name']}`"
-            )
+        self.driver.ledger.wait_free(self.experiment.name, self.note)
 
     def start_workers(self) -> None:
         """Starts workers in a thread, so that they import torch while Prefect's server starts."""
@@ -161,20 +161,50 @@ class Steps:
         with self.stopper:
             self.stopper.graceful = True
             try:
+                self._clear_leftovers()
                 return self.driver.train()
+            except Exception as error:
+                if not (trouble := disk_trouble(error)):
+                    raise
+                return Outcome("stopped", [], f"{trouble}; with that mended, the same command goes on")
             finally:
                 self.stopper.graceful = False
 
+    def _clear_leftovers(self) -> None:
+        name, trials = self.experiment.name, self.experiment.trials
+        cohorts = {row["cohort"] for row in self.driver.ledger.trials(name)} - {None}
+        clear_before_experiment(self.root, name, trials, cohorts)
+
     def summarise(self) -> dict[str, Any]:
-        """Reads the ledger and writes `summary.json`."""
+        """Reads the ledger and writes `summary.json`; a full disk costs the file alone."""
         return self._once("summarise", self._summarise)
 
     def _summarise(self) -> dict[str, Any]:
-        summary = summary_of(self.root, self.experiment.name)
+        summary = self._summary()
+        left_out: list[str] = []
+        attempt("the summary", lambda: self._write_summary(summary), left_out, disk_ends=False)
+        for text in left_out:
+            self.note(text)
+        return summary
+
+    def _write_summary(self, summary: dict[str, Any]) -> None:
         target = experiment_folder(self.root, self.experiment.name) / "summary.json"
-        temporary = target.with_name(f".summary-{os.getpid()}.json")
-        temporary.write_text(json.dumps(summary, indent=1) + "\n")
-        temporary.replace(target)
+        write_text(target, json.dumps(summary, indent=1) + "\n")
+
+    def _summary(self) -> dict[str, Any]:
+        """The ledger's; where a full disk kept the ledger from saying that the run stopped, that is said here."""
+        stopped = self.train().state == "stopped"
+        try:
+            summary = summary_of(self.root, self.experiment.name)
+        except Exception as error:
+            if not stopped or not (disk_trouble(error) or isinstance(error, KeyError)):
+                raise
+            page = str(self.root / "experiments" / self.experiment.name / "page.html")
+            summary = {"experiment": self.experiment.name, "run_root": str(self.root), "page": page, "trials": []}
+        if stopped:
+            summary["state"] = "stopped"
+            for trial in summary["trials"]:
+                trial["state"] = "stopped" if trial["state"] == "running" else trial["state"]
         return summary
 
     def report(self) -> Path:
@@ -184,10 +214,11 @@ class Steps:
     def _report(self) -> Path:
         page = experiment_folder(self.root, self.experiment.name) / "page.html"
         left_out: list[str] = []
-        attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out)
+        attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out, disk_ends=False)
+        # also what a killed run could not tell; nothing new costs nothing
+        attempt("what W&B shows", lambda: self.tracker.report(self._tracked(), page), left_out, disk_ends=False)
         for text in left_out:  # every result is written already
             self.note(f"{text}; `seedbed report {self.experiment.name}` tries again")
-        self.tracker.report(self._tracked(), page)  # also what a killed run could not tell; nothing new costs nothing
         stopped = self.train().exit_code == 130
         told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
         if told:
@@ -209,10 +240,24 @@ class Steps:
         return int(outcome.exit_code)
 
 
+def check_root(root: Path) -> Path:
+    """The run root, where files can be written there.
+
+    Raises:
+        UserError: it, or what it would be in, is a file or must not be written to.
+    """
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"the run root {root} cannot be made: {there} is not a folder; name another --root", usage=True)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"the run root {root} cannot be written: {there} is read-only; name another --root", usage=True)
+    return root
+
+
 def experiment_folder(root: Path, name: str) -> Path:
     """Where an experiment's own files lie; made if need be."""
     folder = root / "experiments" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

@@ -17,18 +17,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.files import make_folder, room_for, set_aside, sync, temporary_name, write_json, write_tensors
 from harness.packing import pack, resolved, unpack
 
 __all__ = [
@@ -44,12 +43,9 @@ __all__ = [
     "pack",
     "save",
     "segments_of",
-    "set_aside",
     "sha256_file",
-    "sweep",
     "unpack",
     "write_fence",
-    "write_json",
 ]
 
 FORMAT = 3  # what is written; 1 had no escaped names and fewer types, 2 no sha256 of the manifest: both are read
@@ -114,54 +110,19 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, value: Any, durable: bool = False) -> None:
-    """Writes JSON through a temporary file and a rename: readers see the old or the new text, never half."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        _fsync(path.parent)
-
-
-def set_aside(path: Path, right: Callable[[Path], bool] = Path.is_file) -> None:
-    """Renames what has taken a file's place and is not one (or not a folder), so that the file can be written."""
-    if os.path.lexists(path) and not right(path):
-        path.rename(path.with_name(f"{path.name}.set-aside-{uuid.uuid4().hex[:8]}"))
-
-
 def write_fence(folder: Path, fence: int) -> None:
     """The driver's: declares the only fence number whose worker may commit checkpoints to a cohort's folder."""
     set_aside(folder, Path.is_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     set_aside(folder / "fence.json")
-    sweep(folder, ".fence.json.*")
     write_json(folder / "fence.json", {"fence": fence})
-
-
-def sweep(folder: Path, pattern: str) -> None:
-    """Removes temporary files or folders that a killed process left."""
-    for path in folder.glob(pattern):
-        _remove(path)
 
 
 def check_fence(folder: Path, fence: int) -> None:
     """Raises FencedError unless `fence` is the current one."""
     try:
         current = json.loads((folder / "fence.json").read_text())["fence"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FencedError(f"{folder / 'fence.json'} cannot be read, so no worker may write: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the driver writes it anew when it opens the cohort
+        raise FencedError(f"cohort {folder.name} has no readable fence.json ({error})") from error
     if current != fence:
         raise FencedError(f"cohort {folder.name} was taken over (fence {current}, this worker has {fence})")
 
@@ -188,18 +149,19 @@ def save(
 
     Raises:
         FencedError: another driver took the cohort over; nothing was committed.
+        NoSpaceError: the disk is full; nothing was committed.
     """
-    temporary = folder / f".tmp-{uuid.uuid4().hex[:12]}"
-    temporary.mkdir(parents=True)
+    temporary = folder / temporary_name("tmp")
+    with room_for(temporary):
+        temporary.mkdir(parents=True)
     try:
         tensors, skeleton = pack(tree)
         state = temporary / "state.safetensors"
-        save_file(tensors, state)
-        _fsync(state)
+        write_tensors(state, tensors)
         check_fence(folder, fence)
         listed = [s if s.name else _write_segment(folder, temporary, fence, s) for s in segments]
         if listed:
-            _fsync(_segments(folder))
+            sync(_segments(folder))
         manifest = {
             "format": FORMAT,
             "cohort": folder.name,
@@ -215,11 +177,9 @@ def save(
         write_json(temporary / "manifest.json", manifest, durable=True)
         check_fence(folder, fence)
         target = _free_name(folder, progress, fence)
-        temporary.rename(target)
-        _fsync(folder)
-    except Exception:
-        check_fence(folder, fence)  # the worker that took over has removed the temporary folder
-        raise
+        with room_for(target):
+            temporary.rename(target)
+            sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for path in damaged:
@@ -307,12 +267,12 @@ def _write_segment(folder: Path, temporary: Path, fence: int, segment: Segment) 
     whole = "-whole" * segment.whole
     name = f"{segment.owner}-{segment.first:012d}-{segment.last:012d}-{fence}{whole}.safetensors"
     file = temporary / name
-    save_file({key: resolved(t) for key, t in segment.tensors().items()}, file)
-    _fsync(file)
+    write_tensors(file, {key: resolved(t) for key, t in segment.tensors().items()})
     written = replace(segment, name=name, bytes=file.stat().st_size, sha256=sha256_file(file))
     set_aside(_segments(folder), Path.is_dir)
-    _segments(folder).mkdir(exist_ok=True)
-    file.replace(_segments(folder) / name)
+    make_folder(_segments(folder))
+    with room_for(file):
+        file.replace(_segments(folder) / name)
     return written
 
 

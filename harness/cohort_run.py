@@ -85,8 +85,8 @@ class CohortRun:
 
     def _open_folders(self) -> None:
         """Run folders, with metrics cut back to the bytes that a checkpoint has committed."""
-        checkpoint.sweep(self.folder, ".tmp-*")
         self.run_folders = [RunFolder(Path(self.job.root), t) for t in self.job.trials]
+        checkpoint.check_fence(self.folder, self.job.fence)
         score = {"name": self.score.name, "direction": self.score.direction}
         for k, folder in enumerate(self.run_folders):
             if k in self.ended:
@@ -155,7 +155,7 @@ class CohortRun:
     def _remember(self) -> None:
         """Keeps what this shape takes, for plans."""
         root, taken = Path(self.job.root), time.perf_counter() - self.began
-        attempt("its duration", partial(remember, root, self.job.trials, taken, self.progress), self.notes)
+        attempt("its duration", partial(remember, root, self.job.trials, taken, self.progress), self.notes, False)
 
     def _train(self) -> dict[str, torch.Tensor]:
         """Chunks up to the next boundary; returns the means of their metrics, [K], NaN left out."""
@@ -216,12 +216,14 @@ class CohortRun:
     def _log(self, metrics: dict[str, torch.Tensor], evaluated: dict[int, dict[str, Any]]) -> None:
         self.episodes = {lane: row["episodes"] for lane, row in evaluated.items()}
         if self.learner.paced:
+            checkpoint.check_fence(self.folder, self.job.fence)
             rows = self.learner.drain()
             for progress, logged in rows:
                 self.lines[0] = _finite({"progress": progress, "seconds": round(self.seconds, 3), **logged})
                 self.run_folders[0].log(self.lines[0])
             return
         check_metric_names(metrics, self.score.name)
+        checkpoint.check_fence(self.folder, self.job.fence)  # the lines are another worker's, once it took over
         host = {n: v.cpu() for n, v in metrics.items()}
         for lane in self.alive:
             line: dict[str, Any] = {"progress": self.progress, "seconds": round(self.seconds, 3)}
@@ -273,6 +275,7 @@ class CohortRun:
 
     def _end(self, lane: int, state: str, reason: str) -> None:
         """Ends a lane: writes its networks, media and result; its weights change no more."""
+        checkpoint.check_fence(self.folder, self.job.fence)
         folder = self.run_folders[lane]
         left_out = list(dict.fromkeys(self.left_out))
         sha256 = self._write_networks(lane, left_out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoint import newest_progress
+from harness.experiment import Experiment
 from harness.learner import learner_class
 from harness.spec import Trial
 
@@ -91,45 +92,49 @@ def saved_progress(root: Path, cohort: Cohort) -> int:
 
 
 def left_over(
-    row: Mapping[str, Any], due: Mapping[str, Trial], known: Mapping[str, Trial], settled: set[str]
+    row: Mapping[str, Any], due: Mapping[str, Trial], experiment: Experiment, settled: Mapping[str, str | None]
 ) -> Cohort | None:
     """What is to be trained of a cohort that an earlier run left unfinished.
 
-    The cohort goes on as it was where all of its lanes are either due or settled; else the lanes that are due are cut
-    from it.
+    The cohort goes on as it was where it is this experiment's and each lane is either due or ended in this very cohort;
+    else the lanes that are due are cut from it. (A lane that ended elsewhere still trains in this cohort's checkpoint.)
 
     Args:
         row: the cohort's row in the ledger.
         due: trials to train, by id.
-        known: the experiment's trials, by id.
-        settled: trials that have a result or have failed.
+        experiment: what is run.
+        settled: trials that have a result or have failed -> the cohort in which they were trained.
     """
     ids = row["trials"]
+    known = {t.id: t for t in experiment.trials}
     lanes = [k for k, i in enumerate(ids) if i in due]
-    ended = {k for k, i in enumerate(ids) if i in settled and i not in due}
+    ended = {k for k, i in enumerate(ids) if i not in due and settled.get(i) == row["id"]}
     if not lanes:
         return None
     sources = tuple((cohort, tuple(index)) for cohort, index in row["sources"])
-    if len(lanes) + len(ended) == len(ids) and all(i in known for i in ids):
+    own = row["experiment"] == experiment.name and row["state"] != "split"
+    if own and len(lanes) + len(ended) == len(ids) and all(i in known for i in ids):
         return Cohort(row["id"], tuple(known[i] for i in ids), sources, row["mode"], ended=ended)
     return new_cohort(tuple(due[ids[k]] for k in lanes), sources_of(row["id"], sources, lanes), row["mode"])
 
 
 def left_overs(
-    rows: Sequence[Mapping[str, Any]], rest: dict[str, Trial], trials: Sequence[Trial], settled: set[str]
+    rows: Sequence[Mapping[str, Any]],
+    rest: dict[str, Trial],
+    experiment: Experiment,
+    settled: Mapping[str, str | None],
 ) -> list[Cohort]:
-    """The cohorts that an earlier run left unfinished, as far as their trials are due.
+    """The cohorts that earlier runs left unfinished, as far as their trials are due; this experiment's own ones first.
 
     Args:
         rows: those cohorts' rows in the ledger.
         rest: trials to train, by id; what a cohort takes is removed from it.
-        trials: the experiment's.
-        settled: trials that have a result or have failed.
+        experiment: what is run.
+        settled: trials that have a result or have failed -> the cohort in which they were trained.
     """
-    known = {t.id: t for t in trials}
     cohorts = []
-    for row in rows:
-        cohort = left_over(row, rest, known, settled)
+    for row in sorted(rows, key=lambda row: (row["experiment"] != experiment.name, row["state"] == "split")):
+        cohort = left_over(row, rest, experiment, settled)
         if cohort is not None:
             cohorts.append(cohort)
             for trial in cohort.trials:

@@ -16,9 +16,11 @@ from harness import rules
 from harness.checkpoint import write_fence
 from harness.cohorts import Cohort, budgets_of, config_of, left_overs, new_cohort, saved_progress, sources_of
 from harness.durations import expected
-from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial, trial_event
+from harness.endings import Endings
+from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
+from harness.files import write_text
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
@@ -26,7 +28,6 @@ from harness.outcome import Outcome, Plan
 from harness.own_code import own_folders
 from harness.parents import check_parents, divide
 from harness.planning import check_room, expected_seconds, plan_cohorts, shape_key
-from harness.runfolder import RunFolder
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker
 
@@ -83,6 +84,7 @@ class Driver:
         self._waiting = ""
         self._executor.say = lambda text: self._emit(note_event(text))
         self.ledger = Ledger(self.root / "ledger.sqlite")
+        self._endings = Endings(self.root, self.ledger, self._tracker, on_event)
 
     @property
     def folder(self) -> Path:
@@ -140,12 +142,13 @@ class Driver:
             BusyError: another live process drives this experiment.
         """
         name = self.experiment.name
-        with self.ledger.drive(name, str(Path(self.experiment.path).resolve())):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "experiment.yaml").write_text(self.experiment.text)
+        with self.ledger.drive(name, str(Path(self.experiment.path).resolve()), self._tell):
+            for cohort in self.ledger.open_cohorts(name):  # a worker of the driver before may live without it
+                write_fence(self.root / "cohorts" / cohort["id"], self.ledger.fence_out(cohort["id"]))
+            write_text(self.folder / "experiment.yaml", self.experiment.text)
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
-                self.ledger.set_trials([t.id for t in self.plan().due], state="planned")
+                self.ledger.retry_failed([t.id for t in self.plan().due])
                 self._retry_failed = False
             try:
                 self._train_due()
@@ -174,8 +177,8 @@ class Driver:
                 return
             ready, orphans = divide(due, self._states())
             for trial, why in orphans:
-                self._fail_trial(trial, "", 0, why, why)
-            mine = set(self.ledger.claim(self.experiment.name, [t.id for t in ready]))
+                self._endings.failed(trial, "", 0, why, why)
+            mine = set(self.ledger.claim(self.experiment.name, [t.id for t in ready], self._fence_out))
             if mine:
                 self._round([t for t in ready if t.id in mine])
             elif not orphans:
@@ -183,8 +186,12 @@ class Driver:
 
     def _wait_for_others(self, ids: Sequence[str]) -> None:
         """Waits a moment for trials that other experiments are training; says so once, and again when that changes."""
-        names = sorted({str(row["trained_by"]) for row in self.ledger.find(ids).values()})
-        text = f"{len(ids)} trials are being trained by {', '.join(names)}: waiting"
+        names = {str(row["trained_by"]) for row in self.ledger.find(ids).values() if row["trained_by"]}
+        names -= {self.experiment.name}
+        if not names:
+            return  # they have ended meanwhile
+        count = "1 trial belongs" if len(ids) == 1 else f"{len(ids)} trials belong"
+        text = f"{count} to {', '.join(sorted(names))}, which trains now: waiting for the result"
         if text != self._waiting:
             self._waiting = text
             self._note(text)
@@ -198,9 +205,11 @@ class Driver:
         busy: dict[int, Cohort] = {}
         while busy or (queue and self._stop_at is None):
             for slot in range(slots):
-                if slot not in busy and queue and self._stop_at is None:
-                    busy[slot] = queue.pop(0)
-                    self._open(slot, busy[slot])
+                while slot not in busy and queue and self._stop_at is None:
+                    cohort = queue.pop(0)
+                    if self._open(slot, cohort):
+                        busy[slot] = cohort
+            self.ledger.check_held()
             for slot, answer in self._executor.wait(1.0):
                 cohort = busy.pop(slot)
                 queue.extend(self._answer(slot, cohort, answer, busy))
@@ -208,7 +217,7 @@ class Driver:
                 self._abandoned = True
                 self._executor.abandon(list(busy))
         for cohort in queue:
-            self._mark(cohort, "stopped")
+            self._endings.cohort(cohort, "stopped")
 
     def _slots(self, due: Sequence[Trial]) -> int:
         cpus, gpus, workers = (max(getattr(t.resources, n) for t in due) for n in ("cpus", "gpus", "workers"))
@@ -217,17 +226,21 @@ class Driver:
     def _cohorts(self, due: list[Trial], slots: int) -> list[Cohort]:
         """Cohorts an earlier run left, as they were; then new ones for the rest, the longest first."""
         rest = {t.id: t for t in due}
-        open_ones = self.ledger.open_cohorts(self.experiment.name)
+        open_ones = self.ledger.open_cohorts(self.experiment.name, rest)
         found = self.ledger.find({i for row in open_ones for i in row["trials"]})
-        settled = {i for i, trial in found.items() if trial["state"] in (*FINAL, "failed")}
-        cohorts = left_overs(open_ones, rest, self.experiment.trials, settled)
+        settled = {i: trial["cohort"] for i, trial in found.items() if trial["state"] in (*FINAL, "failed")}
+        cohorts = left_overs(open_ones, rest, self.experiment, settled)
         planned = plan_cohorts(list(rest.values()), slots, self.ledger.rates())
         return cohorts + [new_cohort(tuple(c)) for c in planned]
 
-    def _open(self, slot: int, cohort: Cohort) -> None:
+    def _open(self, slot: int, cohort: Cohort) -> bool:
+        """Has a worker open a cohort; False where a trial of it was lost meanwhile: the next round plans anew."""
         ids = [t.id for t in cohort.trials]
         running = [ids[k] for k in cohort.alive]
-        cohort.fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
+        fence = self.ledger.open_cohort(cohort.id, self.experiment.name, ids, cohort.sources, running)
+        if fence is None:
+            return False
+        cohort.fence = fence
         write_fence(self.root / "cohorts" / cohort.id, cohort.fence)
         cohort.progress = saved_progress(self.root, cohort)
         job = Job(
@@ -242,6 +255,13 @@ class Driver:
         )
         self._emit(cohort_event(cohort, "running"))
         self._executor.call(slot, "open", job)
+        return True
+
+    def _fence_out(self, cohort: str, fence: int) -> None:
+        write_fence(self.root / "cohorts" / cohort, fence)
+
+    def _tell(self, text: str) -> None:
+        self._emit(note_event(text))
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -254,7 +274,7 @@ class Driver:
         self._notes.hear(cohort.label, answer)
         if answer.lines and answer.progress > cohort.progress:
             self._emit(report_event(cohort, answer))
-        self._results(cohort, answer)
+        self._endings.results(cohort, answer)
         if answer.kind == "boundary":
             decision = self._decide(cohort, answer)
             busy[slot] = cohort
@@ -282,25 +302,6 @@ class Driver:
         self.ledger.set_trials(alive, progress=report.progress, seconds=report.seconds)
         return decision
 
-    def _results(self, cohort: Cohort, report: Report) -> None:
-        """Writes lanes that ended to the ledger, tells the tracker and whoever listens."""
-        for lane, result in report.results.items():
-            trial = cohort.trials[lane]
-            cohort.ended.add(lane)
-            score = result["score"]
-            self.ledger.set_trials(
-                [trial.id],
-                state=result["state"],
-                reason=result["reason"],
-                score_name=score["name"],
-                score=score["value"],
-                progress=result["progress"],
-                seconds=result["seconds"],
-            )
-            self._tracker.commit(trial.id, report.committed.get(trial.id, 0))
-            self._tracker.close(trial.id, result)
-            self._emit(trial_event(trial, result["state"], score["name"], score["value"], result["reason"]))
-
     def _ended(self, cohort: Cohort, report: Report) -> list[Cohort]:
         """A cohort left its worker: finished, stopped, or in trouble."""
         if report.kind == "done":
@@ -313,15 +314,15 @@ class Driver:
             self._emit(cohort_event(cohort, "done"))
             return []
         if report.kind == "stopped":
-            self._mark(cohort, "stopped")
+            self._endings.cohort(cohort, "stopped")
             return []
         if report.kind == "fenced":  # its trials are the other driver's now
             self._note(f"{cohort.label}: {report.error}")
             return []
         if report.kind == "disk":
-            self._disk_full = f"no space left for {self.root}: {report.error}"
+            self._disk_full = f"{report.error}; with that mended, the same command goes on"
             self.request_stop()
-            self._mark(cohort, "stopped")
+            self._endings.cohort(cohort, "stopped")
             return []
         if report.kind == "lane_error":
             return self._lanes_failed(cohort, report)
@@ -332,7 +333,7 @@ class Driver:
             text = f"LaneError names lane {wrong[0]}, of {len(cohort.trials)} from 0 on: {report.error}"
             return self._cohort_failed(cohort, Report("error", cohort.id, error=text, traceback=report.traceback))
         lanes = [k for k in report.lanes if k not in cohort.ended]
-        self._fail(cohort, lanes, report)  # says why
+        self._endings.lanes_failed(cohort, lanes, report)  # says why
         if not cohort.alive:
             return self._all_failed(cohort)
         return self._split(cohort, [cohort.alive], f"{len(lanes)} of {len(lanes) + len(cohort.alive)} lanes failed")
@@ -345,14 +346,14 @@ class Driver:
     def _cohort_failed(self, cohort: Cohort, report: Report) -> list[Cohort]:
         alive = cohort.alive
         if len(alive) == 1:
-            self._fail(cohort, alive, report)
+            self._endings.lanes_failed(cohort, alive, report)
             return self._all_failed(cohort)
         half = len(alive) // 2
         return self._split(cohort, [alive[:half], alive[half:]], f"failed ({report.error}): its halves are tried alone")
 
     def _worker_died(self, cohort: Cohort, error: WorkerDiedError) -> list[Cohort]:
         if self._abandoned:
-            self._mark(cohort, "stopped")
+            self._endings.cohort(cohort, "stopped")
             return []
         cohort.deaths = cohort.deaths + 1 if cohort.progress <= cohort.death_progress else 1
         cohort.death_progress = cohort.progress
@@ -378,23 +379,3 @@ class Driver:
                 trials = tuple(cohort.trials[k] for k in lanes)
                 out.append(new_cohort(trials, sources_of(cohort.id, cohort.sources, lanes), cohort.mode))
         return out
-
-    def _fail(self, cohort: Cohort, lanes: list[int], report: Report) -> None:
-        cohort.ended.update(lanes)
-        for lane in lanes:
-            reason = report.reasons.get(lane, report.error)
-            self._fail_trial(cohort.trials[lane], cohort.id, cohort.progress, reason, report.traceback)
-
-    def _fail_trial(self, trial: Trial, cohort: str, progress: int, reason: str, traceback: str) -> None:
-        RunFolder(self.root, trial).failed(traceback)
-        self.ledger.decide(cohort, [(trial.id, "failed", reason)], progress)
-        self.ledger.set_trials([trial.id], state="failed", reason=reason)
-        result = {"trial": trial.id, "state": "failed", "reason": reason, "score": {"name": None, "value": None}}
-        self._tracker.close(trial.id, result)
-        self._emit(trial_event(trial, "failed", None, None, reason))
-
-    def _mark(self, cohort: Cohort, state: str) -> None:
-        self.ledger.set_trials([cohort.trials[k].id for k in cohort.alive], state=state)
-        if cohort.fence:
-            self.ledger.set_cohort(cohort.id, state=state)
-        self._emit(cohort_event(cohort, state))

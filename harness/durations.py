@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write_text
 from harness.learner import learner_class
 from harness.planning import shape_key
 from harness.runfolder import facts
@@ -42,10 +42,7 @@ def remember(root: Path, cohort: Sequence[Trial], seconds: float, progress: int)
     """Keeps what a cohort took from its start to a progress; the newest of a number of lanes counts."""
     file = _file(root, cohort[0])
     kept = _kept(file) | {len(cohort): seconds / (progress * len(cohort))}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    own = file.with_suffix(f".{os.getpid()}")
-    own.write_text(json.dumps({str(lanes): rate for lanes, rate in kept.items()}))
-    own.replace(file)
+    write_text(file, json.dumps({str(lanes): rate for lanes, rate in kept.items()}))
 
 
 def _file(root: Path, trial: Trial) -> Path:

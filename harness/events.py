@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.cohorts import Cohort, config_of
+from harness.files import NoSpaceError, append
 from harness.learner import learner_class
 from harness.messages import Report
 from harness.spec import Trial
@@ -29,10 +31,10 @@ class Notes:
         self._folder, self._emit, self._warned = folder, emit, set[str]()
 
     def say(self, text: str) -> None:
-        """Tells a sentence."""
+        """Tells a sentence; the log lacks it where it cannot be written."""
         self._emit(note_event(text))
-        with (self._folder / "driver.log").open("a") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        with suppress(OSError, NoSpaceError):
+            append(self._folder / "driver.log", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def hear(self, label: str, report: Report) -> None:
         """Tells a report's notes, and those of its warnings that were not told before."""

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, distributed
 from torch.utils import _pytree as pytree
 
+from harness.files import make_folder
+
 __all__ = ["ALONE", "Gang", "Seat", "join", "leave"]
 
 PATIENCE = timedelta(minutes=10)  # that a worker waits for the others: the slowest of them may be compiling
@@ -92,7 +94,7 @@ def join(seat: Seat | None, device: str) -> Gang:
         return ALONE
     if seat.loopback:
         os.environ.update(GLOO_SOCKET_IFNAME="lo", NCCL_SOCKET_IFNAME="lo")
-    Path(seat.file).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(seat.file).parent)
     backend = "gloo" if device == "cpu" else "nccl"
     meeting = Path(seat.file).resolve().as_uri()
     distributed.init_process_group(backend, init_method=meeting, rank=seat.rank, world_size=seat.size, timeout=PATIENCE)

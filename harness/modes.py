@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from harness.files import write_text
 from harness.learner import Lanes, Learner
 from nets.lanes import Mode, choose_mode, has_compiler, reset_compiler
 
@@ -110,8 +110,8 @@ def _kept(file: Path) -> Choice | None:
 
 
 def _keep(file: Path, choice: Choice) -> None:
-    """Writes a choice; of two workers that measured at once the later one counts for both from then on."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    own = file.with_suffix(f".{os.getpid()}")
-    own.write_text(json.dumps(asdict(choice)))
-    own.replace(file)
+    """Writes a choice; of two workers that measured at once the later one counts for both from then on.
+
+    A full disk stops the run here: one that is not kept might come out otherwise next time, with other bits.
+    """
+    write_text(file, json.dumps(asdict(choice)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -17,10 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
-from harness.checkpoint import set_aside, sha256_file, sweep, write_json
+from harness.checkpoint import sha256_file
+from harness.files import (
+    append,
+    make_folder,
+    room_for,
+    set_aside,
+    sync,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from harness.gif import gif
 from harness.learner import Media
 from harness.packing import separate
@@ -47,6 +58,11 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self._written = hashlib.sha256()
 
+    @property
+    def folders(self) -> list[Path]:
+        """It and the folders in it."""
+        return [self.path, self.path / "media", *self.path.glob("frames/*")]
+
     def open(self, unit: str, score: Mapping[str, str], keep_bytes: int, progress: int) -> None:
         """Makes the folder ready and cuts metrics and frames back to what a checkpoint at `progress` has committed."""
         self.describe(unit, score)
@@ -55,7 +71,7 @@ class RunFolder:
         for frame in self.path.glob("frames/*/*.png"):
             if int(frame.stem) > progress:
                 frame.unlink()
-        with self.metrics_path.open("a+b") as file:
+        with room_for(self.metrics_path), self.metrics_path.open("a+b") as file:
             file.truncate(keep_bytes)
             file.seek(0)
             self._written = hashlib.file_digest(file, "sha256")
@@ -63,9 +79,7 @@ class RunFolder:
     def describe(self, unit: str, score: Mapping[str, str]) -> None:
         """Makes the folder, with what says whose it is."""
         set_aside(self.path, Path.is_dir)
-        self.path.mkdir(parents=True, exist_ok=True)
-        for temporary in (".*", "media/.*"):
-            sweep(self.path, temporary)
+        make_folder(self.path)
         for name in FILES:
             set_aside(self.path / name)
         config = {
@@ -85,8 +99,7 @@ class RunFolder:
         """Appends one line of metrics; NaN and infinity become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         text = json.dumps(clean, allow_nan=False) + "\n"
-        with self.metrics_path.open("a") as file:
-            file.write(text)
+        append(self.metrics_path, text)
         self._written.update(text.encode())
 
     @property
@@ -96,8 +109,8 @@ class RunFolder:
 
     def commit(self) -> int:
         """Makes the metrics durable and returns their length in bytes."""
-        with self.metrics_path.open("rb") as file:
-            os.fsync(file.fileno())
+        with room_for(self.metrics_path):
+            sync(self.metrics_path)
         return self.metrics_path.stat().st_size
 
     def network(self, name: str, network: nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> str:
@@ -113,24 +126,20 @@ class RunFolder:
         metadata = metadata_of(network) if hasattr(network, "recipe") else None
         weights = network.state_dict() if weights is None else weights
         target = self.path / f"{name}.safetensors"
-        temporary = self.path / f".{name}.safetensors"
-        save_file(separate(weights), temporary, metadata)
-        temporary.replace(target)
+        write_tensors(target, separate(weights), metadata)
         return sha256_file(target)
 
     def media(self, items: Mapping[str, Media]) -> None:
         """Writes media: images as PNG, videos as GIF, points, matrices and texts as JSON, each with its caption."""
         folder = self.path / "media"
         for name, item in items.items():
-            folder.mkdir(exist_ok=True)
             write_json(folder / f"{name}.json", _media_json(folder, name, item))
 
     def frames(self, progress: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Keeps one picture a name until `films`."""
         for name, picture in pictures.items():
             folder = self.path / "frames" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{progress:015d}.png")
+            _write_png(folder / f"{progress:015d}.png", picture)
 
     def films(self, unit: str) -> dict[str, Media]:
         """Videos "<name>-over-training" of all frames that were kept, where there are two or more."""
@@ -146,7 +155,12 @@ class RunFolder:
         return films
 
     def result(self, result: Mapping[str, Any]) -> None:
-        """Writes the result; from here on the trial's folder is complete."""
+        """Writes the result; from here on the trial's folder is complete, also after a power loss."""
+        with room_for(self.path):
+            for file in (*self.path.glob("config.json"), *self.path.glob("media/*")):
+                sync(file)
+            if (media := self.path / "media").is_dir():
+                sync(media)
         write_json(self.path / "result.json", result, durable=True)
 
     def holds(self, result: Mapping[str, Any]) -> bool:
@@ -161,20 +175,25 @@ class RunFolder:
 
     def failed(self, traceback: str) -> None:
         """Keeps the traceback of a failed trial."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "traceback.txt").write_text(traceback)
+        write_text(self.path / "traceback.txt", traceback)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, format="PNG")
+    write_bytes(path, encoded.getvalue())
 
 
 def _media_json(folder: Path, name: str, item: Media) -> dict[str, Any]:
     if item.kind == "image":
-        Image.fromarray(item.data).save(folder / f"{name}.png")
+        _write_png(folder / f"{name}.png", item.data)
         reference = None
         if item.reference is not None:
             reference = f"{name}-reference.png"
-            Image.fromarray(item.reference).save(folder / reference)
+            _write_png(folder / reference, item.reference)
         return {"kind": "image", "caption": item.caption, "file": f"{name}.png", "reference_file": reference}
     if item.kind == "video":
-        (folder / f"{name}.gif").write_bytes(gif(item.data, item.fps))
+        write_bytes(folder / f"{name}.gif", gif(item.data, item.fps))
         return {"kind": "video", "caption": item.caption, "file": f"{name}.gif"}
     if item.kind == "text":
         lines = {"data": item.data.tolist(), "reference": [] if item.reference is None else item.reference.tolist()}

@@ -6,7 +6,6 @@ back as a `Report`, so that no exception of a learner has to travel between proc
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,11 @@ import torch
 
 from harness import checkpoint
 from harness.cohort_run import CohortRun, Interrupted
+from harness.files import disk_trouble
 from harness.following import Follower
 from harness.gang import leave
 from harness.learner import LaneError
+from harness.leftovers import clear_before_cohort
 from harness.messages import Decision, Job, Report
 from harness.own_code import find_own_code
 from harness.worker_log import WorkerLog
@@ -81,6 +82,7 @@ class Worker:
         if self._shape not in (None, shape):
             reset_compiler()
         self._shape = shape
+        clear_before_cohort(job)
         use_compile_cache(Path(job.root) / "cache")
         kind = Follower if job.seat and job.seat.rank else CohortRun
         self._run = kind(job, self._interrupt)
@@ -96,11 +98,10 @@ class Worker:
             )
         except checkpoint.FencedError as error:
             return Report("fenced", cohort, error=str(error))
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            return Report("disk" if full else "error", cohort, error=str(error), traceback=traceback.format_exc())
         except Interrupted:
             return Report("stopped", cohort, notes=["stopped between boundaries: goes on from its last checkpoint"])
         except Exception as error:  # the learner's or the user's: the driver decides what it means
+            if trouble := disk_trouble(error):
+                return Report("disk", cohort, error=trouble, traceback=traceback.format_exc())
             text = f"{type(error).__name__}: {error}"
             return Report("error", cohort, error=text, traceback=traceback.format_exc())

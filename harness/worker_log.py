@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.files import NoSpaceError, append
 from harness.messages import Job, Report
 
 __all__ = ["WorkerLog", "worker_logs"]
@@ -38,8 +39,8 @@ class WorkerLog:
 
     def write(self, text: str) -> None:
         """Appends text as it is."""
-        with contextlib.suppress(OSError), self.path.open("a", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with contextlib.suppress(OSError, NoSpaceError):
+            append(self.path, text)
 
     def say(self, text: str) -> None:
         """Appends a sentence with the time."""

@@ -22,6 +22,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from nets.lora import merged
+from nets.outputs import output_file
 from nets.registry import build
 
 __all__ = ["FORMAT", "KEY", "ExportError", "describe_file", "load", "metadata_of", "recipe_of", "save"]
@@ -46,8 +47,10 @@ def save(net: nn.Module, path: str | Path) -> None:
 
     Raises:
         ExportError: the network was not made by `nets.registry.build`, or its parts were exchanged since.
+        ValueError: the path is that of a folder, a device, a link: nothing that is not a regular file is replaced.
         OSError: the file cannot be written.
     """
+    path = output_file(path)
     net = merged(net)
     metadata = metadata_of(net)
     tensors = _tensors(net)
@@ -56,7 +59,6 @@ def save(net: nn.Module, path: str | Path) -> None:
     problem = _difference(_facts(tensors), expected)
     if problem:
         raise ExportError(f"the network is not what its recipe builds, so it could not be loaded again: {problem}")
-    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         data = {n: _plain(t) for n, t in tensors.items()}

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from nets.describe import example_inputs
 from nets.lora import merged
+from nets.outputs import output_file
 
 __all__ = ["to_onnx"]
 
@@ -66,17 +67,17 @@ def to_onnx(
 
     Raises:
         ImportError: the packages for ONNX are not installed.
-        ValueError: it is not known what the network takes, it does something that ONNX has no operator for, or what
-            was written takes one length of batch alone or gives other numbers.
+        ValueError: the path is not that of a regular file, it is not known what the network takes, it does something
+            that ONNX has no operator for, or what was written takes one length of batch alone or gives other numbers.
     """
     if any(importlib.util.find_spec(name) is None for name in PACKAGES):
         raise ImportError('ONNX needs more packages: pip install "seedbed[onnx]"')
+    path = output_file(path)
     given = tuple(inputs) if inputs is not None else example_inputs(net, input_shape, ROWS)
     flat = _Flat(merged(net)).eval()
     with torch.no_grad():
         count = len(flat(*given))
     rows = torch.export.Dim("rows")
-    path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with _silence():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.files import write_text
 from harness.report import board, figures, media, provenance, text
 from harness.report.folders import RunFolder, column, read_folder
 from harness.statistics import Group, group_trials, pool_lines
@@ -46,16 +45,7 @@ def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
     loader = PackageLoader("harness.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("page.html.j2").render(context)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=".page-", suffix=".html")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(html)
-        os.chmod(name, 0o644)
-        os.replace(name, out)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    write_text(out, html)
     return out
 
 

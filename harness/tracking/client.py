@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from harness.files import NoSpaceError
 from harness.tracking.state import RunState, report_id
 
 __all__ = ["WandbOffline", "WandbOnline", "feeder_command", "feeder_environment", "kill_family"]
@@ -120,7 +121,7 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
     def guarded(self: _WandbTracker, *arguments: Any) -> None:
         try:
             method(self, *arguments)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        except (OSError, NoSpaceError, ValueError, TypeError, KeyError, RuntimeError) as error:
             self.troubles.append(f"{method.__name__}: {type(error).__name__}: {error}")
 
     return guarded
@@ -274,7 +275,7 @@ class _WandbTracker:
                 state.state, state.fed, state.final = "open", message["upto"], message["final"]
                 try:
                     state.write(self.root)
-                except OSError as error:
+                except (OSError, NoSpaceError) as error:
                     self.troubles.append(f"{run_id}: {error}")
 
     def _line(self, answer: dict[str, Any] | None) -> str:

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.files import make_folder
+
 __all__ = ["main"]
 
 ORPHAN_SECONDS = 4.0
@@ -89,7 +91,7 @@ def main(argv: list[str]) -> int:
     if argv == ["login"]:
         return _login()
     mode, root = argv[0], Path(argv[1])
-    (root / "wandb").mkdir(parents=True, exist_ok=True)
+    make_folder(root / "wandb")
     protocol = _quiet(root / "wandb" / "feeder.log")
     _clean_environment()
     os.nice(10)

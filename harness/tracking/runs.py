@@ -18,6 +18,7 @@ from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+from harness.files import write_bytes
 from harness.tracking.media import media_values, whole_table
 from harness.tracking.state import RunState, metrics_path, offline_folders, read_lines
 
@@ -214,7 +215,7 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
     page = root / state.final["page"]
     if page.is_file():
         copy = Path(run.dir) / page.name  # a copy: run.save would store a link to a path of this machine
-        shutil.copyfile(page, copy)
+        write_bytes(copy, page.read_bytes())
         run.save(str(copy), base_path=run.dir, policy="now", glob=False)
 
 

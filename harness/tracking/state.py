@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
+
+from harness.files import make_folder, write_text
 
 __all__ = [
     "RunState",
@@ -84,10 +85,7 @@ class RunState:
     def write(self, root: Path) -> None:
         """Replace the file in one step, so that a kill leaves the old or the new one."""
         path = _path(root, self.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(asdict(self), sort_keys=True))
-        temporary.replace(path)
+        write_text(path, json.dumps(asdict(self), sort_keys=True))
 
 
 def wandb_folder(root: Path) -> Path:
@@ -161,7 +159,7 @@ def hold(root: Path, *, alone: bool, give_up: Callable[[], bool] = lambda: True)
         give_up: asked twice a second while it is held by others.
     """
     folder = wandb_folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / ".lock").open("a") as file:
         while not (free := _lock(file, alone=alone)) and not give_up():
             time.sleep(0.5)

@@ -18,7 +18,7 @@ __all__ = ["POINTS", "install"]
 # name -> (event, pattern of the path, how many such events come to pass)
 POINTS: dict[str, tuple[str, str, int]] = {
     "ledger opened": ("sqlite3.connect", r"ledger\.sqlite", 0),
-    "file of the experiment kept": ("open", r"/experiments/e/experiment\.yaml$", 0),
+    "file of the experiment kept": ("os.rename", r"/experiments/e/experiment\.yaml$", 0),
     "cohort's folder made": ("os.mkdir", r"/cohorts/\w+$", 0),
     "fence written": ("os.rename", r"/fence\.json$", 0),
     "trial's folder made": ("os.mkdir", r"/trials/\w+$", 0),
@@ -26,9 +26,9 @@ POINTS: dict[str, tuple[str, str, int]] = {
     "second trial's folder made": ("os.mkdir", r"/trials/\w+$", 1),
     "first line of metrics": ("open", r"/metrics\.jsonl$", 2),
     "line in the middle": ("open", r"/metrics\.jsonl$", 14),
-    "checkpoint begun": ("os.mkdir", r"/\.tmp-\w+$", 0),
-    "tensors written": ("open", r"/\.tmp-\w+/state\.safetensors$", 0),
-    "manifest written": ("os.rename", r"/\.tmp-\w+/manifest\.json$", 0),
+    "checkpoint begun": ("os.mkdir", r"/\.tmp-[\w-]+$", 0),
+    "tensors written": ("os.rename", r"/\.tmp-[\w-]+/state\.safetensors$", 0),
+    "manifest written": ("os.rename", r"/\.tmp-[\w-]+/manifest\.json$", 0),
     "checkpoint complete": ("os.rename", r"/ckpt-[\d-]+$", 0),
     "second checkpoint complete": ("os.rename", r"/ckpt-[\d-]+$", 1),
     "oldest checkpoint goes": ("shutil.rmtree", r"/ckpt-[\d-]+$", 0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from harness.driver import Driver
 from harness.experiment import load_experiment
+from harness.holding import started_at
 from harness.learner import BUILTIN
 from harness.ledger import Ledger
 
@@ -47,7 +47,7 @@ def drive(root: Path, pid: int) -> str:
     ledger.close()
     engine = sa.create_engine(f"sqlite:///{root / 'ledger.sqlite'}")
     with engine.begin() as connection:
-        values = {"pid": pid, "host": row["host"], "started": row["started"]}
+        values = {"pid": pid, "host": row["host"], "started": started_at(pid)}
         text = "update experiments set pid = :pid, host = :host, started = :started, state = 'running'"
         connection.execute(sa.text(text), values)
     engine.dispose()
@@ -57,10 +57,18 @@ def drive(root: Path, pid: int) -> str:
 
 @pytest.mark.parametrize("living", [True, False])
 def test_text_json_page_and_stop_agree_on_whether_a_driver_lives(root: Path, living: bool) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    pid = os.getpid() if living else child.pid
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    pid = child.pid
     trial = drive(root, pid)
+    if not living:
+        child.communicate(b"\n")
+    try:
+        _agree(root, living, pid, trial)
+    finally:
+        child.communicate(b"\n" if living else None)
+
+
+def _agree(root: Path, living: bool, pid: int, trial: str) -> None:
     state = "running" if living else "stopped"
     text = seedbed("status", "e", "--root", root)
     assert text.splitlines()[0].startswith(f"e: {state}")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from harness import checkpoint
-from harness.checkpoint import DamagedError, FencedError, load, save, write_fence
+from harness.checkpoint import DamagedError, load, save, write_fence
 from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.learner import BUILTIN
@@ -277,7 +277,7 @@ def keys(root: Path) -> list[tuple[str, ...]]:
 def test_another_json_type_at_any_key_fails_no_trial(tmp_path, roots, values):
     """Even where the checksum agrees: a version of ours may have written something else there."""
     killed, whole = roots
-    for turn, place in list(enumerate(keys(killed)))[:: 1 if values > 1 else 3]:
+    for turn, place in list(enumerate(keys(killed)))[:: 1 if values > 1 else 6]:
         for j in range(values):
             value = VALUES[(turn + 5 * j) % len(VALUES)]
             root = tmp_path / f"{turn}-{j}"
@@ -377,21 +377,6 @@ def test_a_checkpoint_after_a_fall_back_outlives_the_damaged_ones(tmp_path):
     assert checkpoint.generations(tmp_path / "c")[0] == second
     assert not damaged[0].exists()
     assert not damaged[1].exists()
-
-
-def test_a_worker_whose_temporary_folder_was_removed_by_its_successor_is_fenced(tmp_path, monkeypatch):
-    write_fence(tmp_path / "c", 1)
-    pack = checkpoint.pack
-
-    def taken_over(tree: Any) -> Any:
-        write_fence(tmp_path / "c", 2)
-        checkpoint.sweep(tmp_path / "c", ".tmp-*")
-        return pack(tree)
-
-    monkeypatch.setattr(checkpoint, "pack", taken_over)
-    with pytest.raises(FencedError, match=r"taken over \(fence 2, this worker has 1\)"):
-        save(tmp_path / "c", 10, 1, {"w": torch.ones(1)}, {})
-    assert [p.name for p in (tmp_path / "c").iterdir()] == ["fence.json"]
 
 
 def test_what_is_saved_twice_at_one_step_comes_back_as_it_was_last(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_a_full_disk_stops_the_run_with_that_reason(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.checkpoint.save_file", full)
+        patch.setattr("harness.checkpoint.write_tensors", full)
         outcome, _ = run(tmp_path, text)
     assert calls
     assert outcome.exit_code == 130
@@ -318,23 +319,24 @@ def test_what_another_experiment_trains_is_waited_for_and_said_once(tmp_path: Pa
     looks = []
     claim = Ledger.claim
 
-    def claimed(self: Ledger, name: str, ids: list[str]) -> list[str]:
+    def claimed(self: Ledger, name: str, ids: list[str], fence_out: Any) -> list[str]:
         looks.append(name)
         if len(looks) == 6:
-            other.set_trials([t.id for t in trials], state="stopped")
-        return claim(self, name, ids)
+            first.close()  # its driver ends
+        return claim(self, name, ids, fence_out)
 
-    with other.drive("first", "first.yaml"):
+    with contextlib.ExitStack() as first:
+        first.enter_context(other.drive("first", "first.yaml"))
         other.register("first", trials, {t.id: (20, "steps") for t in trials})
         other.claim("first", [t.id for t in trials])
-        other.open_cohort("c", "first", [t.id for t in trials], (), [t.id for t in trials])
+        other.open_cohort("c", "first", [t.id for t in trials], (), [trials[0].id])  # the other one is queued
         monkeypatch.setattr(Ledger, "claim", claimed)
         outcome, events = run(tmp_path, text)
     other.close()
     assert outcome.state == "done"
     assert len(looks) == 6
     said = [e["text"] for e in events if "waiting" in e.get("text", "")]
-    assert said == ["2 trials are being trained by first: waiting"]
+    assert said == ["2 trials belong to first, which trains now: waiting for the result"]
 
 
 def test_an_executor_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import checkpoint, rings
+from harness import rings
 from harness.checkpoint import Checkpoint, DamagedError, good_checkpoints, load, save, segments_of, write_fence
 from harness.learner import learner_target, select
 from harness.messages import Decision, Job
@@ -182,15 +182,15 @@ def test_a_kill_at_any_point_of_saving_leaves_what_was_there(folder: Path):
     for step in range(100):
         child = os.fork()
         if not child:  # dies at its n-th fsync
-            left, fsync = [step], checkpoint._fsync
+            left, fsync = [step], os.fsync
 
-            def dying(path: Path, left=left, fsync=fsync) -> None:
+            def dying(handle: int, left=left, fsync=fsync) -> None:
                 if not left[0]:
                     os._exit(1)
                 left[0] -= 1
-                fsync(path)
+                fsync(handle)
 
-            checkpoint._fsync = dying
+            os.fsync = dying
             run.save()
             os._exit(0)
         died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
