@@ -101,9 +101,9 @@ class CohortRun:
             return
         folder.describe(self.learner.unit, score)
         left_out: list[str] = []
-        same = self._write_networks(lane, left_out) == result["weights_sha256"]
+        sums = self._write_networks(lane, left_out)
         folder.result(result)
-        lost = "" if same else ", but for its final network"
+        lost = "" if sums.get("final", "") == result["weights_sha256"] else ", but for its final network"
         self.notes.append(f"trial {folder.trial.id} has ended: its damaged files are written again{lost}")
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -278,12 +278,12 @@ class CohortRun:
         checkpoint.check_fence(self.folder, self.job.fence)
         folder = self.run_folders[lane]
         left_out = list(dict.fromkeys(self.left_out))
-        sha256 = self._write_networks(lane, left_out)
+        sums = self._write_networks(lane, left_out)
         if state != "diverged":
             attempt("media", lambda: folder.media(self.learner.media(self.state, lane)), left_out)
         attempt("films", lambda: folder.media(folder.films(self.learner.unit)), left_out)
         self.committed[folder.trial.id] = folder.commit()
-        result = {**self._result(lane, state, reason, sha256), "left_out": left_out}
+        result = {**self._result(lane, state, reason, sums), "left_out": left_out}
         self.notes += [f"trial {folder.trial.id}: {text}" for text in left_out if text not in self.said]
         checkpoint.check_fence(self.folder, self.job.fence)
         folder.result(result)
@@ -291,21 +291,23 @@ class CohortRun:
         if "alive" in self.state:
             self.state["alive"][lane] = False
 
-    def _write_networks(self, lane: int, left_out: list[str]) -> str:
-        """Writes a lane's networks; returns the sha256 of the final one, "" where it could not be written."""
+    def _write_networks(self, lane: int, left_out: list[str]) -> dict[str, str]:
+        """Writes a lane's networks; returns name -> sha256 of those that could be written."""
         folder, best = self.run_folders[lane], self.best.get(lane)
         final = attempt("the network", lambda: self.learner.network(self.state, lane), left_out)
         if final is None:
-            return ""
-        sha256 = attempt("the final network", lambda: folder.network("final", final), left_out)
+            return {}
         kept = best["weights"] if best else None
-        attempt("the best network", lambda: folder.network("best", final, kept), left_out)
+        sums = {
+            "final": attempt("the final network", lambda: folder.network("final", final), left_out),
+            "best": attempt("the best network", lambda: folder.network("best", final, kept), left_out),
+        }
         companions = attempt("companions", lambda: self.learner.companions(self.state, lane), left_out) or {}
         for name, network in companions.items():
-            attempt(f"the network {name}", partial(folder.network, name, network), left_out)
-        return sha256 or ""
+            sums[name] = attempt(f"the network {name}", partial(folder.network, name, network), left_out)
+        return {name: sha256 for name, sha256 in sums.items() if sha256}
 
-    def _result(self, lane: int, state: str, reason: str, sha256: str) -> dict[str, Any]:
+    def _result(self, lane: int, state: str, reason: str, sums: dict[str, str]) -> dict[str, Any]:
         evaluations, best = self.evaluations[lane], self.best.get(lane)
         last = evaluations[-1]["metrics"] if evaluations else {}
         source = best["metrics"] if self.score.select and best else last
@@ -333,7 +335,8 @@ class CohortRun:
                 "dtype": self.job.dtype,
             },
             **facts(),
-            "weights_sha256": sha256,
+            "weights_sha256": sums.get("final", ""),
+            "networks_sha256": sums,
         }
 
     def report(self, kind: Any) -> Report:

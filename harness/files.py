@@ -169,6 +169,12 @@ def make_folder(path: Path) -> None:
             sync(path.parent)
 
 
+def set_aside(path: Path, right: Callable[[Path], bool] = Path.is_file) -> None:
+    """Renames what has taken a file's place and is not one (or not a folder), so that the file can be written."""
+    if os.path.lexists(path) and not right(path):
+        path.rename(path.with_name(f"{path.name}.set-aside-{uuid.uuid4().hex[:8]}"))
+
+
 @contextmanager
 def replacing(path: Path, synced: bool = False) -> Iterator[Path]:
     """A hidden name beside `path` to write to; renamed to `path` when the body ends, removed when it fails.

@@ -35,6 +35,7 @@ FINAL = ("done", "diverged", "pruned")  # a result: never trained again by the s
 ENDED = ("done", "diverged", "failed")  # nobody trains it any more, until failed ones are planned again
 LOOK_SECONDS = 1.0  # between two looks at a holder on another host
 
+
 class BusyError(Exception):
     """Another live process drives the experiment."""
 

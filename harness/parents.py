@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.encoders import check_encoder
 from harness.learner import learner_class
+from harness.runfolder import check_network
 from harness.spec import Trial
 from harness.spec_errors import SpecError
 from nets.export import load
@@ -69,6 +70,8 @@ def encoders_of(root: Path, trials: Sequence[Trial]) -> tuple[dict[str, Tensor] 
     for parent in (trial.config.get("encoder_from") for trial in trials):
         files = [root / "trials" / f"{parent}" / name for name in KEEPERS]
         there = next((file for file in files if file.is_file()), files[-1])
+        if parent:
+            check_network(there)
         found.append(read_weights(there) if parent else None)
     return tuple(found)
 
@@ -88,8 +91,13 @@ def _check_encoder(root: Path, trial: Trial, parent: str, file: str) -> None:
 
 def samplers_of(root: Path, trials: Sequence[Trial]) -> tuple[nn.Module | None, ...]:
     """For every trial the generator whose rows it learns from, or None."""
-    names = [trial.config.get("synthetic_from") for trial in trials]
-    return tuple(load(root / "trials" / name / "best.safetensors") if name else None for name in names)
+    found: list[nn.Module | None] = []
+    for parent in (trial.config.get("synthetic_from") for trial in trials):
+        file = root / "trials" / f"{parent}" / "best.safetensors"
+        if parent:
+            check_network(file)
+        found.append(load(file) if parent else None)
+    return tuple(found)
 
 
 def _field(trial: Trial, parent: str) -> str:

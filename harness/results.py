@@ -115,12 +115,15 @@ class Results:
         Raises:
             KeyError: no trial has that id.
             FileNotFoundError: the trial has kept no such network (yet).
-            ValueError: the file's names, shapes or dtypes are not those of the learner's network.
+            ValueError: the file is damaged, or its names, shapes or dtypes are not those of the learner's network.
         """
+        from harness.runfolder import check_network
+
         row = self._row(trial)
         file = self.folder(trial) / f"{which}.safetensors"
         if not file.is_file():
             raise FileNotFoundError(f"trial {trial} ({row['state']}) has no {file.name}")
+        check_network(file)
         network = _blank_network(row["learner"], self._config(row), int(row["seed"]))
         _load_weights(network, file)
         return network.eval()
@@ -172,8 +175,12 @@ def _started(name: str, config: Mapping[str, Any], seed: int) -> tuple[Learner, 
 def _load_weights(network: nn.Module, file: Path) -> None:
     """Loads a safetensors file after names, shapes and dtypes were compared; nothing is loaded otherwise."""
     import torch
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
+    try:
+        safe_open(file, framework="pt", device="cpu")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file, or a damaged one: {error}") from None
     own = network.state_dict()
     with safe_open(file, framework="pt", device="cpu") as stored:
         there = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118

@@ -35,10 +35,11 @@ from harness.files import (
 from harness.gif import gif
 from harness.learner import Media
 from harness.packing import separate
+from harness.report.folders import read_json
 from harness.spec import Trial
 from nets.export import metadata_of
 
-__all__ = ["RunFolder", "facts"]
+__all__ = ["RunFolder", "check_network", "facts"]
 
 FILES = ("config.json", "metrics.jsonl", "result.json", "final.safetensors", "best.safetensors", "traceback.txt")
 FILM_SECONDS = 8  # that a video over training is meant to last
@@ -164,18 +165,36 @@ class RunFolder:
         write_json(self.path / "result.json", result, durable=True)
 
     def holds(self, result: Mapping[str, Any]) -> bool:
-        """Whether the folder still has a result that was written, and the final network that it names."""
-        final = self.path / "final.safetensors"
+        """Whether the folder still has a result that was written, and the networks that it names."""
         try:
             if json.loads((self.path / "result.json").read_text()) != result:
                 return False
-            return not result["weights_sha256"] or sha256_file(final) == result["weights_sha256"]
+            sums = _sums(result).items()
+            return all(sha256_file(self.path / f"{name}.safetensors") == sha256 for name, sha256 in sums)
         except (OSError, ValueError, RecursionError):
             return False
 
     def failed(self, traceback: str) -> None:
         """Keeps the traceback of a failed trial."""
         write_text(self.path / "traceback.txt", traceback)
+
+
+def check_network(file: Path) -> None:
+    """Checks that a network in a trial's folder is the one that the trial's result names.
+
+    Raises:
+        ValueError: it is damaged, or another one was put in its place.
+    """
+    expected = _sums(read_json(file.with_name("result.json"))).get(file.stem)
+    if expected and file.is_file() and sha256_file(file) != expected:
+        mend = "copy it back, or train the trial again in another run root (--root)"
+        raise ValueError(f"{file} is damaged: its sha256 is not the one in result.json; {mend}")
+
+
+def _sums(result: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> sha256 of a trial's networks; a result of an older version names the final one only."""
+    sums = {"final": result.get("weights_sha256"), **(result.get("networks_sha256") or {})}
+    return {name: sha256 for name, sha256 in sums.items() if sha256}
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from harness.ledger import Ledger
 
-__all__ = ["check_invariants", "weights"]
+__all__ = ["check_invariants", "facts", "weights"]
 
 
 def weights(root: Path, experiment: str) -> dict[str, str]:
@@ -16,6 +17,21 @@ def weights(root: Path, experiment: str) -> dict[str, str]:
     trials = Ledger(root / "ledger.sqlite").trials(experiment)
     files = {t["id"]: root / "trials" / t["id"] / "final.safetensors" for t in trials}
     return {i: hashlib.sha256(f.read_bytes()).hexdigest() for i, f in files.items()}
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """What must be equal: networks, metrics and results, without seconds."""
+    found: dict[str, Any] = {}
+    for path in sorted((root / "trials").glob("*/result.json")):
+        lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+        result = json.loads(path.read_text())
+        found[path.parent.name] = (
+            hashlib.sha256((path.parent / "final.safetensors").read_bytes()).hexdigest(),
+            [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+            {k: result[k] for k in ("state", "reason", "progress", "score", "metrics", "episodes", "best", "left_out")},
+        )
+        assert result["weights_sha256"] == found[path.parent.name][0]
+    return found
 
 
 def steps(root: Path, trial: str) -> list[int]:

@@ -13,6 +13,9 @@ from torch import nn
 
 from harness.learner import LaneError, Lanes, Learner, State
 from harness.spec import LearnerConfig, PerLaneFloat, Score
+from tests.faults.points import install_from_environment
+
+install_from_environment()
 
 
 class ToyConfig(LearnerConfig):

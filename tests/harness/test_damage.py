@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+import harness
 from harness import checkpoint
 from harness.checkpoint import DamagedError, load, save, write_fence
 from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.learner import BUILTIN
+from harness.parents import encoders_of, samplers_of
 from harness.restoring import check_metrics
 from harness.runfolder import RunFolder
-from tests.invariants import check_invariants
+from tests.invariants import check_invariants, facts
 from tests.toy import Toy
 
 TEXT = """
@@ -80,21 +83,6 @@ def run(root: Path, text: str = TEXT, stop: int = 0) -> list[str]:
     driver = Driver(load_experiment(file), root, executor="inline", on_event=hear)
     assert driver.train().exit_code == (130 if stop else 0)
     return log.read_text().splitlines() if log.exists() else []
-
-
-def facts(root: Path) -> dict[str, Any]:
-    """What must be equal: networks, metrics and results, without seconds."""
-    found: dict[str, Any] = {}
-    for path in sorted((root / "trials").glob("*/result.json")):
-        lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
-        result = json.loads(path.read_text())
-        found[path.parent.name] = (
-            checkpoint.sha256_file(path.parent / "final.safetensors"),
-            [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
-            {k: result[k] for k in ("state", "reason", "progress", "score", "metrics", "episodes", "best", "left_out")},
-        )
-        assert result["weights_sha256"] == found[path.parent.name][0]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +280,7 @@ def keys(root: Path) -> list[tuple[str, ...]]:
 def test_another_json_type_at_any_key_fails_no_trial(tmp_path, roots, values):
     """Even where the checksum agrees: a version of ours may have written something else there."""
     killed, whole = roots
-    for turn, place in list(enumerate(keys(killed)))[:: 1 if values > 1 else 3]:
+    for turn, place in list(enumerate(keys(killed)))[:: 1 if values > 1 else 6]:
         for j in range(values):
             value = VALUES[(turn + 5 * j) % len(VALUES)]
             root = tmp_path / f"{turn}-{j}"
@@ -495,3 +483,29 @@ def test_a_lane_that_has_ended_gets_its_files_back(tmp_path, name):
     assert f"trial {ended.name} has ended: its damaged files are written again" in log
     assert "goes on from progress 30" in log
     assert facts(root) == whole
+
+
+def flipped(file: Path) -> None:
+    changed(file, lambda b: b[:-1] + bytes([b[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("which", ["best", "final"])
+def test_a_damaged_network_of_a_done_trial_is_one_sentence_for_whoever_reads_it(tmp_path, which):
+    run(tmp_path / "runs", TEXT)
+    f = sorted((tmp_path / "runs" / "trials").iterdir())[0]
+    file = f / f"{which}.safetensors"
+    results = harness.load("e", tmp_path / "runs")
+    results.network(f.name, which)
+    flipped(file)
+    told = rf"{which}\.safetensors is damaged: its sha256 is not the one in result\.json; copy it back, or train"
+    with pytest.raises(ValueError, match=told):
+        results.network(f.name, which)
+    child = load_experiment(tmp_path / "e.yaml").trials[0]
+    if which == "best":
+        for field, read in (("encoder_from", encoders_of), ("synthetic_from", samplers_of)):
+            with pytest.raises(ValueError, match=told):
+                read(tmp_path / "runs", [replace(child, config={field: f.name})])
+    (f / "result.json").unlink()
+    cut(file, 20)
+    with pytest.raises(ValueError, match="is not a safetensors file, or a damaged one"):
+        results.network(f.name, which)
