@@ -57,7 +57,7 @@ SQLITE_UNCLEAR = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)  # full, or som
 NO_ROOM = 64 * 1024  # free bytes below which it is the disk that is full
 FORGOTTEN_SECONDS = 3600.0  # after which a temporary file whose writer cannot be looked up has none any more
 SAME_START_SECONDS = 5.0  # by which two readings of one process's start may differ
-_TEMPORARY = re.compile(r"\.(new|tmp|page|summary)-")
+_TEMPORARY = re.compile(r"\.((new|tmp|page|summary)-|tmp\w{6}$)")
 _OWNER = re.compile(r"\.(?:new|tmp)-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}$")
 
 
@@ -230,8 +230,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """Writes a safetensors file whole or not at all; its bytes are on the disk before it has its name."""
     from safetensors.torch import save_file
 
-    with replacing(path, synced=True) as temporary:
-        save_file(dict(tensors), temporary, metadata)
+    make_folder(path.parent)
+    own = path.with_name(temporary_name("tmp"))  # a folder: save_file has hidden files of its own, that name no owner
+    try:
+        with room_for(path):
+            own.mkdir()
+            file = own / path.name
+            save_file(dict(tensors), file, metadata)
+            file.chmod(own.stat().st_mode & 0o666)  # save_file hides it from other users
+            sync(file)
+            file.replace(path)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def append(path: Path, text: str) -> None:
@@ -250,12 +260,6 @@ def append(path: Path, text: str) -> None:
             with suppress(OSError):
                 file.truncate(before)
             raise
-
-
-def set_aside(path: Path, right: Callable[[Path], bool] = Path.is_file) -> None:
-    """Renames what has taken a file's place and is not one (or not a folder), so that the file can be written."""
-    if os.path.lexists(path) and not right(path):
-        path.rename(path.with_name(f"{path.name}.set-aside-{uuid.uuid4().hex[:8]}"))
 
 
 # -- what killed processes left ----------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +24,8 @@ from flows.errors import UserError
 from harness import learner
 from harness.ledger import Ledger
 from harness.spec import LearnerConfig, Score, Trial
-from nets.export import load
+from nets.export import load, save
+from nets.outputs import output_file
 from nets.registry import blocks, build
 from nets.transfer import load_encoder, read_weights
 from tests.flows.conftest import ROOT, environment
@@ -188,6 +191,27 @@ def test_a_trial_as_onnx(root: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_exported_is_one_sentence(root: Path, arguments: list[str], message: str) -> None:
     assert message in refused("export", *arguments, "--root", root)
     assert not list(root.parent.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(Path.mkdir, "a folder"), (os.mkfifo, "a named pipe"), (lambda path: path.symlink_to("kept"), "a symbolic link")],
+)
+def test_only_a_regular_file_is_replaced(root: Path, tmp_path: Path, make: Callable[[Path], None], kind: str) -> None:
+    (tmp_path / "kept").write_text("kept")
+    place = tmp_path / "there"
+    make(place)
+    before = os.lstat(place)
+    sentence = f"{place} is {kind}, not a regular file, and is not replaced; name another file"
+    assert refused("export", "bb", "--root", root, "--output", place) == sentence
+    with pytest.raises(ValueError, match=f"is {kind}, not a regular file"):
+        save(build({"kind": "mlp"}, (4,), 2), place)
+    assert (os.lstat(place).st_ino, os.lstat(place).st_mode) == (before.st_ino, before.st_mode)
+    assert (tmp_path / "kept").read_text() == "kept"
+    with pytest.raises(ValueError, match="/dev/null is a device"):  # only asked: root could replace it
+        output_file("/dev/null")
+    assert seedbed("export", "bb", "--root", root, "--output", tmp_path / "kept").exit_code == 0  # this one is
+    assert load(tmp_path / "kept")
 
 
 def test_a_folder_that_is_no_run_root(tmp_path: Path) -> None:
