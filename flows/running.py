@@ -67,6 +67,8 @@ def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) ->
         if server is not None and not server.wait():
             display.say(f"Prefect's server did not start (see {server.log}); the run goes on without it")
             return steps.rest(), False
+        if server is not None:
+            server.watch()
         return run_with_prefect(steps, parameters, server)
     finally:
         if server is not None:
