@@ -41,12 +41,18 @@ def api_url_of_user() -> str | None:
     return chosen if isinstance(chosen, str) else None
 
 
-def quiet_environment() -> dict[str, str]:
-    """What keeps Prefect from calling home and from waiting for minutes; a user's own settings win."""
+def quiet_environment(*, ours: bool = False) -> dict[str, str]:
+    """What keeps Prefect from calling home and from waiting for minutes; a user's own settings win.
+
+    Args:
+        ours: the server is on this machine and ends with us: where it does not answer, it will not do so later.
+    """
     wanted = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_CLIENT_MAX_RETRIES": "2",  # a dead server is noticed in seconds; five retries are minutes
+        "PREFECT_CLIENT_MAX_RETRIES": "0"
+        if ours
+        else "2",  # a dead server is noticed in seconds; five retries are minutes
         "PREFECT_API_REQUEST_TIMEOUT": "10",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",  # our logs are files
         "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -59,7 +59,7 @@ def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) ->
         server = PrefectServer(steps.root / "prefect", folder / "prefect-server.log")
         server.start()
         os.environ["PREFECT_HOME"] = str(server.home)
-    os.environ.update(quiet_environment())
+    os.environ.update(quiet_environment(ours=server is not None))
     steps.start_workers()
     try:
         from flows.experiment import run_with_prefect

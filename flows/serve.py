@@ -47,7 +47,7 @@ def serve_file(
     if cron is None and timezone is not None:
         raise UserError("--timezone belongs to --cron; an interval has no time of day", usage=True)
     experiment = load_experiment(file, overrides)
-    os.environ.update(quiet_environment())  # before Prefect is imported
+    os.environ.update(quiet_environment(ours=not api_url_of_user()))  # before Prefect is imported
     zone, when = "", f"every {interval} s"
     if cron is not None:
         zone = local_zone() if timezone is None else check_zone(timezone)
