@@ -35,6 +35,7 @@ from flows.leaderboard import leaderboard
 from flows.prefect_server import PrefectServer, client_settings, quiet_environment
 from flows.progress import make_display
 from flows.steps import Options, Steps, experiment_folder
+from flows.stopping import ending_with_serve
 from harness.files import NoSpaceError, append
 from harness.outcome import Plan
 
@@ -199,7 +200,8 @@ def run_experiment(file: str, overrides: list[str] | None = None, options: dict[
     token = active.current.set(steps)
     try:
         steps.note(steps.plan_text())
-        return _run(steps)
+        with ending_with_serve(experiment_folder(steps.root, steps.experiment.name) / "driver.log"):
+            return _run(steps)
     finally:
         active.current.reset(token)
 

@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import urllib.error
@@ -22,6 +23,8 @@ __all__ = ["PrefectServer", "api_url_of_user", "client_settings", "quiet_environ
 
 START_SECONDS = 120.0
 STOP_SECONDS = 6.0
+HANG_SECONDS = 12.0  # without an answer, until the server counts as hanging; its clients give up after 10
+ANSWER_SECONDS = 4.0
 USER = "seedbed"
 
 
@@ -40,12 +43,18 @@ def api_url_of_user() -> str | None:
     return chosen if isinstance(chosen, str) else None
 
 
-def quiet_environment() -> dict[str, str]:
-    """What keeps Prefect from calling home and from waiting for minutes; a user's own settings win."""
+def quiet_environment(*, ours: bool = False) -> dict[str, str]:
+    """What keeps Prefect from calling home and from waiting for minutes; a user's own settings win.
+
+    Args:
+        ours: the server is on this machine and ends with us: where it does not answer, it will not do so later.
+    """
     wanted = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_CLIENT_MAX_RETRIES": "2",  # a dead server is noticed in seconds; five retries are minutes
+        "PREFECT_CLIENT_MAX_RETRIES": "0"
+        if ours
+        else "2",  # a dead server is noticed in seconds; five retries are minutes
         "PREFECT_API_REQUEST_TIMEOUT": "10",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",  # our logs are files
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -119,6 +128,19 @@ class PrefectServer:
             time.sleep(0.1)
         return False
 
+    def watch(self) -> None:
+        """Kills the server when it hangs, from a thread: whoever waits for it is then told at once that it is gone."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        answered = time.monotonic()
+        while (process := self._process) is not None and process.poll() is None:
+            if _healthy(f"{self.api_url}/health", ANSWER_SECONDS):
+                answered = time.monotonic()
+            elif time.monotonic() - answered > HANG_SECONDS - ANSWER_SECONDS:
+                process.kill()
+            time.sleep(1.0)
+
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
@@ -150,10 +172,10 @@ def client_settings(server: PrefectServer) -> dict[str, str]:
     }
 
 
-def _healthy(url: str) -> bool:
+def _healthy(url: str, timeout: float = 2.0) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
     try:
-        with opener.open(url, timeout=2) as response:
+        with opener.open(url, timeout=timeout) as response:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False

@@ -71,7 +71,7 @@ def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) ->
         server = PrefectServer(steps.root / "prefect", folder / "prefect-server.log")
         server.start()
         os.environ["PREFECT_HOME"] = str(server.home)
-    os.environ.update(quiet_environment())
+    os.environ.update(quiet_environment(ours=server is not None))
     steps.start_workers()
     try:
         from flows.experiment import run_with_prefect
@@ -79,6 +79,8 @@ def _with_prefect(steps: Steps, parameters: dict[str, Any], display: Display) ->
         if server is not None and not server.wait():
             display.say(f"Prefect's server did not start (see {server.log}); the run goes on without it")
             return steps.rest(), False
+        if server is not None:
+            server.watch()
         return run_with_prefect(steps, parameters, server)
     finally:
         if server is not None:

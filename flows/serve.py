@@ -18,6 +18,7 @@ from flows.errors import UserError
 from flows.prefect_server import PrefectServer, api_url_of_user, client_settings, quiet_environment
 from flows.schedule import check_zone, local_zone, next_time
 from flows.steps import Options, counted, experiment_folder
+from flows.stopping import SERVE_PID
 from harness.experiment import load_experiment
 
 __all__ = ["serve_file"]
@@ -46,7 +47,7 @@ def serve_file(
     if cron is None and timezone is not None:
         raise UserError("--timezone belongs to --cron; an interval has no time of day", usage=True)
     experiment = load_experiment(file, overrides)
-    os.environ.update(quiet_environment())  # before Prefect is imported
+    os.environ.update(quiet_environment(ours=not api_url_of_user()))  # before Prefect is imported
     zone, when = "", f"every {interval} s"
     if cron is not None:
         zone = local_zone() if timezone is None else check_zone(timezone)
@@ -72,6 +73,7 @@ def _prefect(root: Path, name: str) -> Iterator[bool]:
         server.start()
         os.environ.update(client_settings(server))
         os.environ.pop("PREFECT_API_KEY", None)  # a forgotten key would win over our password
+    os.environ[SERVE_PID] = str(os.getpid())  # the runs end with this process, however it ends
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *_paths()])
     try:
         if server is not None and not server.wait():

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Stopper"]
+import psutil
+
+__all__ = ["SERVE_PID", "Stopper", "ending_with_serve"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SERVE_PID = "SEEDBED_SERVE_PID"  # in the environment of the runs that `seedbed serve` starts
+LOOK_SECONDS = 0.25  # between two looks at the process that serves
+STOP_SECONDS = 60.0  # for the next boundary, the page and W&B
+LINGER_SECONDS = 5.0  # for Prefect's threads, whose server is gone as well
 
 
 class Stopper:
@@ -63,3 +71,43 @@ class Stopper:
             raise KeyboardInterrupt
         self._request()
         self._say("stopping at the next boundary; once more to end at once")
+
+
+@contextlib.contextmanager
+def ending_with_serve(log: Path) -> Iterator[None]:
+    """While a run that `seedbed serve` has started is in the body: stops it when that process is killed.
+
+    Args:
+        log: takes what the run prints from then on; nobody reads the pipe any more.
+    """
+    serving = os.environ.get(SERVE_PID)
+    if serving is None:
+        yield
+        return
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(int(serving), ended, log), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(serving: int, ended: threading.Event, log: Path) -> None:
+    while _runs(serving):
+        if ended.wait(LOOK_SECONDS):
+            return
+    with contextlib.suppress(OSError), log.open("ab") as file:
+        file.write(b"seedbed serve has ended: stopping at the next boundary\n")
+        file.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    ended.wait(STOP_SECONDS)
+    threading.Event().wait(LINGER_SECONDS)
+    os._exit(130)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False

@@ -324,6 +324,11 @@ class Driver:
             self.request_stop()
             self._endings.cohort(cohort, "stopped")
             return []
+        if report.kind == "lost":
+            self._disk_full = report.error  # why the run stops
+            self.request_stop()
+            self._mark(cohort, "stopped")
+            return []
         if report.kind == "lane_error":
             return self._lanes_failed(cohort, report)
         return self._cohort_failed(cohort, report)

@@ -59,7 +59,8 @@ class Report:
 
     Attributes:
         kind: "boundary" (more to come), "done" (every lane ended), "stopped", "lane_error" (some lanes cannot go on),
-            "error" (the cohort cannot), "disk" (no space), "fenced" (taken over by another driver).
+            "error" (the cohort cannot), "disk" (no space), "fenced" (taken over by another driver), "lost" (the
+            workers' machines are).
         progress, budget, unit: how far, of how much, in what.
         seconds: training seconds of the cohort so far, over all attempts.
         lines: lane -> the newest line of its metrics.
@@ -75,7 +76,7 @@ class Report:
         error, traceback: for the error kinds.
     """
 
-    kind: Literal["boundary", "done", "stopped", "lane_error", "error", "disk", "fenced"]
+    kind: Literal["boundary", "done", "stopped", "lane_error", "error", "disk", "fenced", "lost"]
     cohort: str
     progress: int = 0
     budget: int = 0

@@ -16,7 +16,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 # who may import what: a package and the places (prefixes of paths) that may
 MAY_IMPORT = {
     "prefect": ("flows/",),
-    "ray": ("harness/executors/ray.py", "flows/submit.py"),
+    "ray": ("harness/executors/ray.py", "harness/executors/ray_here.py", "flows/submit.py"),
     "wandb": ("harness/tracking/",),
     "gymnasium": ("agents/",),
     "stable_baselines3": ("agents/",),

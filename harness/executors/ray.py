@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,10 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.executors import ClusterError, WorkerDiedError
-from harness.executors.access import check_cluster
+from harness.executors.access import GONE_SECONDS, Probe, check_cluster
+from harness.executors.asks import Ask, amounts, room, told
+from harness.executors.beats import NAME_SECONDS, REPLACE_SECONDS, Beat, Silence, beat_file
+from harness.executors.ray_here import QUIET, RayHere, places, shut_down
 from harness.gang import Seat
 from harness.messages import Decision, Job, Report
 
@@ -29,36 +31,7 @@ SECONDS_FOR_OTHERS = 10.0  # for the death of one to be noticed after another ha
 
 PLACE_SECONDS = 60.0  # that a worker may wait for a place before the person is told
 AGAIN_SECONDS = 600.0  # between two such sentences
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What a slot needs: `workers` workers of `cpus` CPUs and `gpus` GPUs each, each within one node."""
-
-    cpus: int = 1
-    gpus: float = 0.0
-    workers: int = 1
-
-    def __str__(self) -> str:
-        each = _amounts(self.bundle).removesuffix(" and no GPU")
-        return f"{self.workers} workers of {each} each" if self.workers > 1 else f"a worker of {each}"
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """One worker's resources, as Ray calls them."""
-        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
-
-
-def room(nodes: Sequence[Mapping[str, float]], ask: Ask) -> int:
-    """How many slots fit into nodes that are otherwise empty.
-
-    Args:
-        nodes: each node's resources; a resource that is not named there is not there.
-        ask: what one slot needs.
-    """
-    slack = 1e-6  # shares of a GPU are sums of binary fractions
-    fits = [min(int(node.get(name, 0.0) / need + slack) for name, need in ask.bundle.items()) for node in nodes]
-    return sum(fits) // ask.workers
+RESTARTS = 3  # of Ray on this machine, in one run
 
 
 @dataclass
@@ -76,9 +49,11 @@ class _Actor:
     def __init__(self) -> None:
         from harness.worker import Worker
 
+        self._beat = Beat()
         self._worker = Worker()
 
     def open(self, job: Job) -> Report:
+        self._beat.at(_beat_of(job))
         return self._worker.open(job)
 
     def advance(self, decision: Decision) -> Report:
@@ -102,8 +77,14 @@ class RayExecutor:
         self._called: dict[int, int] = {}  # slot -> how many of its actors train its cohort
         self._pending: dict[Any, tuple[int, int]] = {}  # answer to come -> slot, rank
         self._heard: dict[int, Report] = {}  # slot -> what rank 0 said, while others are still at it
+        self._silence: dict[tuple[int, int], Silence] = {}  # slot, rank -> of the worker that has a cohort
+        self._cohort: dict[int, str] = {}
         self._ask = Ask()
         self._owner = False
+        self._here: RayHere | None = None
+        self._probe: Probe | None = None
+        self._restarts = 0
+        self._gone = False
         self._giving_up = False
         self._since = self._told = 0.0  # when a slot began to wait for its place, and when that was last said
 
@@ -118,24 +99,23 @@ class RayExecutor:
         if ray.is_initialized():
             return
         self.check()
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "seedbed"}
         if self._address:
             try:
-                ray.init(address=self._address, **quiet)
+                ray.init(address=self._address, **QUIET)
             except (RayError, ConnectionError, RuntimeError, ValueError) as error:
                 text = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ClusterError(f"the Ray cluster at {self._address} cannot be joined: {text}") from None
+            self._probe = Probe(places())
         else:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            ray.init(address="local", include_dashboard=False, **quiet)
-            if ray.cluster_resources().get("CPU", 0.0) < 1:  # Ray counts none in a container with half a CPU
-                ray.shutdown()
-                ray.init(address="local", include_dashboard=False, num_cpus=1, **quiet)
+            self._here = RayHere()
+            self._here.start()
         self._owner = True
 
     def start(self, slots: int, cpus: int, gpus: float, workers: int) -> int:
         """Makes up to `slots` slots of actors with `cpus` threads ready, as many as the cluster holds."""
         self.connect()
+        if why := self._lost():
+            self._recover(why)
         ask = Ask(cpus, gpus, workers)
         if ask != self._ask:
             self._kill_all()
@@ -143,7 +123,7 @@ class RayExecutor:
         fit = room(_nodes(), ask)
         if fit == 0 and self._address is None:
             raise ClusterError(
-                f"no place for {ask}: Ray has {_told(_nodes())} on this machine; "
+                f"no place for {ask}: Ray has {told(_nodes())} on this machine; "
                 "lower the trial's resources, or name a larger cluster by --ray-address",
                 usage=True,
             )
@@ -178,7 +158,7 @@ class RayExecutor:
         """
         self._since = time.monotonic()
         self._told = 0.0
-        while waiting := [slot for slot in self._slots if not _has_place(slot)]:
+        while waiting := [slot for slot in self._slots if not self._has_place(slot)]:
             late = time.monotonic() - self._since > PLACE_SECONDS
             if self._giving_up or (late and len(waiting) < len(self._slots)):
                 for slot in waiting:
@@ -187,7 +167,9 @@ class RayExecutor:
                 if self._slots:
                     self.say(f"{len(waiting)} workers found no place within a minute; {len(self._slots)} begin")
                 return
-            if late:
+            if why := self._lost():
+                self._recover(why)
+            elif late:
                 self._tell_of_waiting()
             time.sleep(0.1)
 
@@ -198,7 +180,7 @@ class RayExecutor:
         self._told = now
         free = ray.available_resources()
         self.say(
-            f"no place yet for {self._ask}: the cluster has {_told(_nodes())}, with {_amounts(free)} free; "
+            f"no place yet for {self._ask}: the cluster has {told(_nodes())}, with {amounts(free)} free; "
             "waiting: add a node, end other jobs, or stop and lower the trial's resources"
         )
 
@@ -214,6 +196,9 @@ class RayExecutor:
         for rank, actor in enumerate(self._slots[slot].actors[: self._called[slot]]):
             own = self._seated(argument, rank) if isinstance(argument, Job) else argument
             self._pending[getattr(actor, method).remote(own)] = (slot, rank)
+            if isinstance(own, Job):
+                self._cohort[slot] = own.cohort
+                self._silence[slot, rank] = Silence(_beat_of(own))
 
     def _seated(self, job: Job, rank: int) -> Job:
         size = job.trials[0].resources.workers
@@ -227,14 +212,85 @@ class RayExecutor:
         if not self._pending:
             time.sleep(min(timeout, 0.05))
             return []
-        lost = not all(_has_place(self._slots[slot]) for slot, _ in self._pending.values())
-        if lost and time.monotonic() - self._since > PLACE_SECONDS:
-            self._tell_of_waiting()  # a node was lost with the place of these workers
+        if why := self._lost() or self._no_place():
+            return self._start_again(why)
+        if silent := self._hear_beats():
+            return silent
         ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=timeout)
         if ready:
             more, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
             ready = list(dict.fromkeys([*ready, *more]))
         return [answer for ref in ready if (answer := self._collect(ref))]
+
+    def _lost(self) -> str:
+        """Why nothing more can be expected of Ray; nothing as long as it lives."""
+        if self._here is not None:
+            return (dead := self._here.dead()) and f"Ray's {dead} on this machine has died"
+        if self._probe is not None and self._probe.gone():
+            return f"the Ray cluster at {self._address} has not answered for {GONE_SECONDS:.0f} s"
+        return ""
+
+    def _no_place(self) -> str:
+        """Why workers whose node was lost will find no place: for a minute no living node had room for them."""
+        if self._busy_cluster() or all(self._has_place(self._slots[slot]) for slot, _ in self._pending.values()):
+            return ""
+        if time.monotonic() - self._since <= PLACE_SECONDS:
+            return ""
+        if room(_nodes(), self._ask) == 0:
+            return f"a node was lost, and for {PLACE_SECONDS:.0f} s no living node has had room for {self._ask}"
+        self._tell_of_waiting()
+        return ""
+
+    def _busy_cluster(self) -> bool:
+        """Whether a call to the cluster would block: it gives no answer at the moment."""
+        return self._probe is not None and bool(self._probe.silent())
+
+    def _has_place(self, slot: _Slot) -> bool:
+        """Whether Ray keeps room for a slot's actors; it is asked until it does."""
+        if not slot.placed and not self._busy_cluster():
+            slot.placed = slot.group.wait(0)
+        return slot.placed
+
+    def _start_again(self, why: str) -> list[tuple[int, Report | WorkerDiedError]]:
+        """Starts Ray again where it is ours; else says of every cohort that it ends here, and why."""
+        busy = dict.fromkeys(slot for slot, _ in self._pending.values())
+        try:
+            self._recover(why)
+        except ClusterError as error:
+            return [(slot, Report("lost", self._cohort[slot], error=str(error))) for slot in busy]
+        return [(slot, WorkerDiedError(why)) for slot in busy]
+
+    def _recover(self, why: str) -> None:
+        """Starts Ray on this machine again, with as many slots.
+
+        Raises:
+            ClusterError: it is not ours, or has been started too often.
+        """
+        slots = len(self._slots)
+        self._forget_all()
+        if self._here is None or self._restarts >= RESTARTS:
+            self._gone = True
+            often = f", after {RESTARTS} new starts" if self._here else ""
+            raise ClusterError(f"{why}{often}; stopped: the same command goes on from the last checkpoints")
+        self._restarts += 1
+        self.say(f"{why}; starting Ray again ({self._restarts} of {RESTARTS} times)")
+        self._here.stop()
+        self._here.start()
+        self._slots = [self._new() for _ in range(slots)]
+        self._since, self._told = time.monotonic(), 0.0
+
+    def _hear_beats(self) -> list[tuple[int, Report | WorkerDiedError]]:
+        """Names workers that give no sign of life, and replaces one that has given none for long."""
+        for slot, rank in list(self._pending.values()):
+            silence = self._silence[slot, rank]
+            seconds = silence.seconds()
+            if seconds > NAME_SECONDS and not silence.named:
+                silence.named = True
+                then = f"after {REPLACE_SECONDS / 60:.0f} min another takes over"
+                self.say(f"the worker of {self._cohort[slot]} has said nothing for {seconds / 60:.0f} min; {then}")
+            if seconds > REPLACE_SECONDS:
+                return [(slot, self._again(slot, WorkerDiedError(f"it said nothing for {seconds / 60:.0f} min")))]
+        return []
 
     def _collect(self, ref: Any) -> tuple[int, Report | WorkerDiedError] | None:
         """A slot's answer, once all who were called have theirs or one is in trouble."""
@@ -262,6 +318,7 @@ class RayExecutor:
         again = self._slots[slot]
         for actor in again.actors:
             ray.kill(actor)
+        self._forget_beats(slot)
         self._pending = {ref: place for ref, place in self._pending.items() if place[0] != slot}
         self._heard.pop(slot, None)
         self._slots[slot] = _Slot(self._actors(again.group), again.group)
@@ -281,14 +338,29 @@ class RayExecutor:
     def _kill_all(self) -> None:
         for slot in self._slots:
             self._remove(slot)
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        for slot in range(len(self._slots)):
+            self._forget_beats(slot)
         self._slots, self._pending, self._heard = [], {}, {}
+
+    def _forget_beats(self, slot: int) -> None:
+        for place in [place for place in self._silence if place[0] == slot]:
+            self._silence.pop(place).forget()
 
     def stop(self) -> None:
         """Ends the actors, and Ray if we started it or joined it."""
-        if ray.is_initialized():
+        if not ray.is_initialized():
+            return
+        if not (self._gone or self._busy_cluster() or self._lost()):
             self._kill_all()
-            if self._owner:
-                ray.shutdown()
+        self._forget_all()
+        if self._here is not None:
+            self._here.stop()
+        elif self._owner:
+            shut_down()
+        self._here = self._probe = None
 
 
 def _nodes() -> list[dict[str, float]]:
@@ -296,25 +368,8 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _amounts(resources: Mapping[str, float]) -> str:
-    """2 CPUs and 1 GPU."""
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    text = f"{cpus:g} CPU" + ("" if cpus == 1 else "s")
-    return text + f" and {gpus:g} GPU" + ("" if 0 < gpus <= 1 else "s") if gpus else text + " and no GPU"
-
-
-def _told(nodes: Sequence[Mapping[str, float]]) -> str:
-    """What one node has, or how many nodes have what."""
-    each = [_amounts(node) for node in nodes]
-    if len(each) == 1:
-        return each[0]
-    return f"{len(each)} nodes (" + ", ".join(f"{each.count(text)} x {text}" for text in dict.fromkeys(each)) + ")"
-
-
-def _has_place(slot: _Slot) -> bool:
-    """Whether Ray keeps room for a slot's actors; it is asked until it does."""
-    slot.placed = slot.placed or slot.group.wait(0)
-    return slot.placed
+def _beat_of(job: Job) -> Path:
+    return beat_file(job.root, job.cohort, job.fence, job.seat.rank if job.seat else 0)
 
 
 def _result(ref: Any) -> Report | WorkerDiedError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.executors import ClusterError, access, make_executor
+from harness.executors import ClusterError, access, make_executor, ray_here
 from harness.executors import ray as module
 from harness.executors.ray import Ask, RayExecutor, room
 
@@ -89,6 +89,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[PlayedRay], list[str]]:
     def begin(played: PlayedRay) -> None:
         clock = iter(range(10**6))
         monkeypatch.setattr(module, "ray", played)
+        monkeypatch.setattr(ray_here, "ray", played)
+        monkeypatch.setattr(ray_here, "_joined", lambda: SimpleNamespace(all_processes={}))
         monkeypatch.setattr(module, "placement_group", played.group)
         monkeypatch.setattr(module, "remove_placement_group", played.removed.append)
         monkeypatch.setattr(module, "PlacementGroupSchedulingStrategy", lambda *a, **k: None)
