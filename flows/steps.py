@@ -17,7 +17,7 @@ from harness.driver import Driver
 from harness.executors import ClusterError
 from harness.experiment import Experiment, load_experiment
 from harness.ledger import BusyError, Ledger
-from harness.tracking import make_tracker
+from harness.tracking import FilesTracker, make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "counted", "experiment_folder", "read_ledger", "summary_of"]
 
@@ -185,13 +185,21 @@ class Steps:
         page = experiment_folder(self.root, self.experiment.name) / "page.html"
         left_out: list[str] = []
         attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out)
+        shared = self._shared_page(left_out)
         for text in left_out:  # every result is written already
             self.note(f"{text}; `seedbed report {self.experiment.name}` tries again")
-        self.tracker.report(self._tracked(), page)  # also what a killed run could not tell; nothing new costs nothing
+        self.tracker.report(self._tracked(), shared)  # also what a killed run could not tell; nothing new costs nothing
         stopped = self.train().exit_code == 130
         told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
         if told:
             self.note(told)
+        return page
+
+    def _shared_page(self, left_out: list[str]) -> Path:
+        """The page that a tracker sends away."""
+        page = self.root / "wandb" / f"{self.experiment.name}.html"
+        if not isinstance(self.tracker, FilesTracker):
+            attempt("the page for W&B", lambda: build_report(self.root, self.experiment.name, page), left_out)
         return page
 
     def _tracked(self) -> dict[str, Any]:
@@ -216,8 +224,13 @@ def experiment_folder(root: Path, name: str) -> Path:
     return folder
 
 
-def build_report(root: Path, name: str) -> Path:
+def build_report(root: Path, name: str, shared: Path | None = None) -> Path:
     """Builds an experiment's page from the ledger and the run folders.
+
+    Args:
+        root: the run root.
+        name: the experiment's.
+        shared: a file for the page that leaves this machine; without it the person's own page is built.
 
     Raises:
         KeyError: the run root has no such experiment.
@@ -234,7 +247,7 @@ def build_report(root: Path, name: str) -> Path:
         "finished": row["updated"],
         "text": file.read_text() if file.exists() else "",
     }
-    return build_page(facts, trials, root, folder / "page.html")
+    return build_page(facts, trials, root, shared or folder / "page.html", shared is not None)
 
 
 def read_ledger(root: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

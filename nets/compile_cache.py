@@ -103,7 +103,8 @@ def program_key(graph: Any, fake: Sequence[Any], options: dict[str, Any]) -> str
     from torch._inductor.codecache import FxGraphCache
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
-    found, _ = FxGraphCache.prepare_key(graph, fake, dict(options), (), remote=False)
+    settings: Any = dict(options)
+    found, _ = FxGraphCache.prepare_key(graph, fake, settings, (), remote=False)
     if found is None:
         return ""
     return hashlib.sha256(f"{FORMAT} {found[0]} {pick_vec_isa()}".encode()).hexdigest()
