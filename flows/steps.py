@@ -21,7 +21,7 @@ from harness.files import disk_trouble, make_folder, write_text
 from harness.ledger import Ledger
 from harness.leftovers import clear_before_experiment
 from harness.outcome import Outcome
-from harness.tracking import make_tracker
+from harness.tracking import FilesTracker, make_tracker
 
 __all__ = ["Options", "Steps", "build_report", "counted", "experiment_folder", "read_ledger", "summary_of"]
 
@@ -215,14 +215,23 @@ class Steps:
         page = experiment_folder(self.root, self.experiment.name) / "page.html"
         left_out: list[str] = []
         attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out, disk_ends=False)
+        shared = self._shared_page(left_out)
         # also what a killed run could not tell; nothing new costs nothing
-        attempt("what W&B shows", lambda: self.tracker.report(self._tracked(), page), left_out, disk_ends=False)
+        attempt("what W&B shows", lambda: self.tracker.report(self._tracked(), shared), left_out, disk_ends=False)
         for text in left_out:  # every result is written already
             self.note(f"{text}; `seedbed report {self.experiment.name}` tries again")
         stopped = self.train().exit_code == 130
         told = self.tracker.finish(STOPPED_SECONDS if stopped else FINISH_SECONDS)
         if told:
             self.note(told)
+        return page
+
+    def _shared_page(self, left_out: list[str]) -> Path:
+        """The page that a tracker sends away."""
+        page = self.root / "wandb" / f"{self.experiment.name}.html"
+        if not isinstance(self.tracker, FilesTracker):
+            name = self.experiment.name
+            attempt("the page for W&B", lambda: build_report(self.root, name, page), left_out, disk_ends=False)
         return page
 
     def _tracked(self) -> dict[str, Any]:
@@ -261,8 +270,13 @@ def experiment_folder(root: Path, name: str) -> Path:
     return folder
 
 
-def build_report(root: Path, name: str) -> Path:
+def build_report(root: Path, name: str, shared: Path | None = None) -> Path:
     """Builds an experiment's page from the ledger and the run folders.
+
+    Args:
+        root: the run root.
+        name: the experiment's.
+        shared: a file for the page that leaves this machine; without it the person's own page is built.
 
     Raises:
         KeyError: the run root has no such experiment.
@@ -279,7 +293,7 @@ def build_report(root: Path, name: str) -> Path:
         "finished": row["updated"],
         "text": file.read_text() if file.exists() else "",
     }
-    return build_page(facts, trials, root, folder / "page.html")
+    return build_page(facts, trials, root, shared or folder / "page.html", shared is not None)
 
 
 def read_ledger(root: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -327,7 +327,7 @@ class Driver:
         if report.kind == "lost":
             self._disk_full = report.error  # why the run stops
             self.request_stop()
-            self._mark(cohort, "stopped")
+            self._endings.cohort(cohort, "stopped")
             return []
         if report.kind == "lane_error":
             return self._lanes_failed(cohort, report)

@@ -21,7 +21,7 @@ import torch
 
 from harness.files import write_text
 from harness.learner import Lanes, Learner
-from nets.lanes import Mode, choose_mode, has_compiler, reset_compiler
+from nets.lanes import Mode, choose_mode, reset_compiler, why_not_compiled
 
 __all__ = ["Choice", "choose", "measure"]
 
@@ -90,7 +90,7 @@ def measure(cls: type[Learner], lanes: Lanes) -> tuple[dict[str, float], float]:
 
 def _worth_compiling(cls: type[Learner], lanes: Lanes, expected: float) -> bool:
     """Whether a training of so many seconds is long beside compiling."""
-    return has_compiler() and cls.work(lanes.config, len(lanes)).compile_seconds <= SHARE * expected
+    return not why_not_compiled() and cls.work(lanes.config, len(lanes)).compile_seconds <= SHARE * expected
 
 
 def _shape(cls: type[Learner], lanes: Lanes) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,9 +82,11 @@ class Worker:
             reset_compiler()
         self._shape = shape
         clear_before_cohort(job)
-        use_compile_cache(Path(job.root) / "cache")
+        elsewhere = use_compile_cache()
         kind = Follower if job.seat and job.seat.rank else CohortRun
         self._run = kind(job, self._interrupt)
+        if elsewhere and self._run.choice.mode == "compiled":
+            self._run.notes.append(elsewhere)
         return self._run.report("boundary") if self._run.restored else self._run.advance(Decision())
 
     def _guarded(self, cohort: str, action: Callable[[], Report]) -> Report:

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Compiled", "has_compiler", "reset_compiler", "use_compile_cache"]
+from nets.compile_cache import NAMED, program_key, recall, remember, use_compile_cache
+
+__all__ = ["Compiled", "has_compiler", "reset_compiler"]
 
 Tree = Any  # a tensor, or nested dicts / tuples of tensors
 
@@ -28,7 +30,7 @@ class Compiled:
     The function is traced to one graph of tensor operations, through vmap and grad, and handed to
     TorchInductor without Dynamo: functions of one trial are pure and have fixed shapes, so guards have
     nothing to guard. That saves most of the time to compile (Dynamo's walk through vmap) and about 0.5 ms of
-    guards a call. TorchInductor's own on-disk cache of graphs applies.
+    guards a call. Programs are kept on the disk by `nets.compile_cache`.
     """
 
     def __init__(self, batched: Callable) -> None:
@@ -69,9 +71,11 @@ def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable
     `torch.compile` is built from the same parts; those used here have no public names, hence the pinned
     torch.
     """
+    why = use_compile_cache()  # before torch names a folder of its own
+    if not os.environ.get(NAMED):
+        raise PermissionError(why)
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx_inner
     from torch._inductor.decomposition import select_decomp_table
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -95,16 +99,30 @@ def _compile(batched: Callable, args: Any, flat: list[Tensor]) -> tuple[Callable
         functional = torch.func.functionalize(listed, remove="mutations")
         graph = make_fx(functional, decomposition_table=table)(*fake)
     settings = {"size_asserts": False, "alignment_asserts": False}  # the layout is checked by Compiled
+    settings["fx_graph_cache"] = False  # it is made of pickles
     if knows_vector_instructions():
         settings["cpp.vec_isa_ok"] = True
         _ask_for_plain_vector_instructions()
     on_cpu = all(t.device.type == "cpu" for t in flat)
     settings["cpp_wrapper"] = on_cpu  # calls of kernels and products in C++: a rollout's are many and small
     with torch.no_grad(), tracing(TracingContext(mode)), config.patch(settings):
-        program = compile_fx_inner(graph, fake, is_inference=True, cpp_wrapper=on_cpu)
+        program = _generate(graph, fake, {"is_inference": True, "cpp_wrapper": on_cpu})
     if flat and all(t.is_cuda for t in flat):
         return Captured(program, flat), template[0]
     return program, template[0]
+
+
+def _generate(graph: Any, fake: list[Tensor], options: dict[str, Any]) -> Callable:
+    """The program of a graph: the kept one, or a new one, which is kept."""
+    from torch._inductor.compile_fx import compile_fx_inner
+
+    key = program_key(graph, fake, options) if options["cpp_wrapper"] else ""
+    if key and (kept := recall(key)):
+        return kept
+    program = compile_fx_inner(graph, fake, **options)
+    if key:
+        remember(key, program)
+    return program
 
 
 def _product(a: Tensor, b: Tensor, otherwise: Callable) -> Any:
@@ -206,16 +224,6 @@ def knows_vector_instructions() -> bool:
     done = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=False, timeout=20)
     major = done.stdout.strip().partition(".")[0]
     return done.returncode == 0 and major.isdigit() and int(major) >= 12
-
-
-def use_compile_cache(folder: str | Path) -> None:
-    """Keeps compiled code under a folder, for this process and those it starts; call it before compiling.
-
-    A folder that `TORCHINDUCTOR_CACHE_DIR` already names is left as it is.
-    """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(folder).absolute()))
-    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
-    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
 
 
 def reset_compiler() -> None:

@@ -26,7 +26,8 @@ from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils import _pytree as pytree
 
 from nets.attend import transformed
-from nets.compiling import Compiled, has_compiler, reset_compiler, use_compile_cache
+from nets.compile_cache import cache_folder, use_compile_cache
+from nets.compiling import Compiled, has_compiler, reset_compiler
 from nets.noise import noise_from
 from nets.transfer import load_encoders
 
@@ -46,6 +47,7 @@ __all__ = [
     "resolve_device",
     "scanned",
     "use_compile_cache",
+    "why_not_compiled",
 ]
 
 Tree = Any  # a tensor, or nested dicts / tuples of tensors
@@ -325,9 +327,8 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
         work: the learner's own estimate.
         device: "cpu", "cuda" or "cuda:INDEX".
     """
-    no_compiler = "no C++ compiler with Python headers on this machine"
-    if requested == "compiled" and not has_compiler():
-        return "eager", f"{no_compiler}: lanes run eagerly instead of compiled"
+    if requested == "compiled" and (why := why_not_compiled()):
+        return "eager", f"{why}: lanes run eagerly instead of compiled"
     if requested != "auto":
         return requested, f"the experiment file asks for {requested}"
     if work.loop_on_cpu and device == "cpu" and math.isinf(work.loop_seconds):
@@ -345,9 +346,17 @@ def choose_mode(requested: Literal["auto"] | Mode, work: Work, device: str = "cp
         return "eager", f"side by side takes {work.eager_seconds:.0f} s, one after another {work.loop_seconds:.0f} s"
     if not worthwhile:
         return "eager", f"compiling would take {work.compile_seconds:.0f} s and save {saved:.0f} s"
-    if not has_compiler():
-        return "eager", f"{no_compiler}: compiling would save {saved:.0f} s"
+    if why := why_not_compiled():
+        return "eager", f"{why}: compiling would save {saved:.0f} s"
     return "compiled", f"compiling takes {work.compile_seconds:.0f} s and saves {saved:.0f} s"
+
+
+def why_not_compiled() -> str:
+    """Why lanes cannot be compiled here; "" where they can."""
+    if not has_compiler():
+        return "no C++ compiler with Python headers on this machine"
+    folder, why = cache_folder()
+    return "" if folder else why
 
 
 def resolve_device(requested: str) -> str:

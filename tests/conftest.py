@@ -33,10 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """HOME, PREFECT_HOME, W&B's folders and Ray's token lie in a temporary folder for the whole session."""
+    """HOME, caches, PREFECT_HOME, W&B's folders and Ray's token lie in a temporary folder for the whole session."""
     home = tmp_path_factory.mktemp("home")
     patch = pytest.MonkeyPatch()
     patch.setenv("HOME", str(home))
+    patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     patch.setenv("PREFECT_HOME", str(home / "prefect"))
     patch.setenv("WANDB_DIR", str(home / "wandb"))
     patch.setenv("WANDB_CACHE_DIR", str(home / "wandb-cache"))

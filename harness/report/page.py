@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness.files import write_text
+from harness.outgoing import without_machine
 from harness.report import board, figures, media, provenance, text
 from harness.report.folders import RunFolder, column, read_folder
 from harness.statistics import Group, group_trials, pool_lines
@@ -27,7 +29,9 @@ POINTS_BUDGET = 20_000  # grid points of all curves of one learner
 ENDED = ("done", "diverged", "pruned", "failed")
 
 
-def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], root: Path, out: Path) -> Path:
+def build_page(
+    experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], root: Path, out: Path, shared: bool = False
+) -> Path:
     """Writes the page; what is not there yet (a running trial's result, a failed one's metrics) is left out.
 
     Args:
@@ -36,12 +40,20 @@ def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
         trials: ledger rows.
         root: the run root that holds `trials/<id>/`.
         out: the HTML file; written beside itself first and renamed, so that nobody sees half a page.
+        shared: it leaves this machine: without machine, versions, commits, tracebacks and absolute paths.
 
     Returns:
         `out`.
     """
     folders = {row["id"]: read_folder(Path(root) / "trials" / row["id"]) for row in trials}
+    if shared:
+        folders = {identity: _shareable(folder) for identity, folder in folders.items()}
     context = page_context(experiment, trials, folders)
+    if shared:
+        context = without_machine(context)
+    context |= {"data": embed_json(context["data"]), "shared": shared}
+    context |= {"plotly": Markup(get_plotlyjs())}  # the library itself, unescaped: it contains no closing script tag
+    context |= {"style": Markup(_asset("page.css")), "script": Markup(_asset("page.js"))}
     loader = PackageLoader("harness.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("page.html.j2").render(context)
@@ -52,7 +64,7 @@ def build_page(experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
 def page_context(
     experiment: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], folders: Mapping[str, RunFolder]
 ) -> dict[str, Any]:
-    """Everything the template prints."""
+    """Everything the template prints of an experiment."""
     groups = group_trials(trials, _worst)
     scores = {(g.learner, g.label): _score(g, folders) for g in groups}
     slots = {key: k for k, key in enumerate(scores)}
@@ -87,11 +99,14 @@ def page_context(
         "machines": provenance.distinct(results, "machine"),
         "experiment_file": str(experiment.get("text") or ""),
         "palette": {name: [figures.colour(k, name) for k in range(len(slots))] for name in figures.PALETTE},
-        "data": embed_json(data),
-        "plotly": Markup(get_plotlyjs()),  # the library itself, unescaped: it contains no closing script tag
-        "style": Markup(_asset("page.css")),
-        "script": Markup(_asset("page.js")),
+        "data": data,
     }
+
+
+def _shareable(folder: RunFolder) -> RunFolder:
+    """A run folder without what says where it was made."""
+    kept = {name: value for name, value in folder.result.items() if name not in ("machine", "versions", "commit")}
+    return replace(folder, result=kept, traceback="")
 
 
 def embed_json(value: Any) -> Markup:

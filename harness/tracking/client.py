@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from harness.files import NoSpaceError
+from harness.outgoing import without_machine
 from harness.tracking.state import RunState, report_id
 
 __all__ = ["WandbOffline", "WandbOnline", "feeder_command", "feeder_environment", "kill_family"]
@@ -157,6 +158,7 @@ class _WandbTracker:
             "job_type": "trial",
             "config": {**trial["config"], **named},
         }
+        meta = without_machine(meta)
         recorded = RunState.read(self.root, trial["id"])
         self._runs[trial["id"]] = recorded or self._new(trial["id"], "trial", meta)
 
@@ -185,7 +187,7 @@ class _WandbTracker:
             "reason": result.get("reason") or "",
             "score": dict(result.get("score") or {}),
         }
-        self._end(trial_id, size, final)
+        self._end(trial_id, size, without_machine(final))
 
     def _end(self, run_id: str, upto: int, final: dict[str, Any]) -> None:
         """Tell the end of a run, unless just this end is recorded as complete."""
@@ -214,7 +216,8 @@ class _WandbTracker:
         }
         self._runs[run_id] = RunState.read(self.root, run_id) or self._new(run_id, "report", meta)
         outcome = {"state": summary.get("state") or "", **{f"trials/{key}": n for key, n in counts.items()}}
-        self._end(run_id, 0, {"tables": tables, "summary": outcome, "page": os.path.relpath(page, self.root)})
+        final = without_machine({"tables": tables, "summary": outcome})
+        self._end(run_id, 0, {**final, "shared_page": os.path.relpath(page, self.root)})
 
     def _catch_up(self, row: dict[str, Any]) -> None:
         folder = self.root / "trials" / row["id"]

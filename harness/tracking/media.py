@@ -12,6 +12,8 @@ from typing import Any
 
 import wandb
 
+from harness.outgoing import shorten
+
 __all__ = ["media_values", "whole_table"]
 
 _log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ def _values(path: Path) -> dict[str, Any]:
         ValueError: it is of no known kind.
     """
     about = json.loads(path.read_text())
-    key, caption = f"media/{path.stem}", about.get("caption") or ""
+    key, caption = f"media/{path.stem}", shorten(about.get("caption") or "")
     if about["kind"] in ("points", "matrix"):
         return {key: _figure(about, caption)}
     if about["kind"] == "video":  # the file itself: encoding anew would take moviepy

@@ -17,6 +17,7 @@ from wandb.apis.public.service_api import ServiceApi
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+from wandb.sdk.wandb_run import Run
 
 from harness.files import write_bytes
 from harness.tracking.media import media_values, whole_table
@@ -112,7 +113,8 @@ def ask_server(state: RunState, timeout: float) -> ServerView:
 def start_run(root: Path, state: RunState, mode: str) -> Any:
     """Start a run, or, online, resume it.
 
-    Nothing about the machine, the code, the environment or the command is recorded.
+    Nothing about the machine, the code, the environment or the command is recorded, and wandb does not count what of
+    Python and of its own features is used here: no setting of its own switches that off.
 
     Raises:
         ServerDownError: the server did not let the run start within INIT_TIMEOUT.
@@ -153,6 +155,7 @@ def start_run(root: Path, state: RunState, mode: str) -> Any:
         x_file_stream_retry_max=5,
         x_file_transfer_retry_max=3,
     )
+    Run._telemetry_callback = _ignore_telemetry  # type: ignore[method-assign]
     try:
         run = wandb.init(settings=settings, config=state.meta["config"])
     except (wandb.Error, TimeoutError) as error:
@@ -160,6 +163,10 @@ def start_run(root: Path, state: RunState, mode: str) -> Any:
     run.define_metric("progress")
     run.define_metric("*", step_metric="progress")
     return run
+
+
+def _ignore_telemetry(self: Run, telem_obj: Any) -> None:
+    """Platform, Python version and imported packages: wandb would add them to a run's configuration."""
 
 
 def _ignore_stop() -> None:
@@ -212,9 +219,9 @@ def fill_report(root: Path, state: RunState, run: Any) -> None:
         tables[name] = whole_table(columns, cells)
     run.log(tables)
     run.summary.update({**state.final["summary"], "digest": state.digest})
-    page = root / state.final["page"]
+    page = root / state.final.get("shared_page", "")  # "page", as earlier versions recorded it, says where it was made
     if page.is_file():
-        copy = Path(run.dir) / page.name  # a copy: run.save would store a link to a path of this machine
+        copy = Path(run.dir) / "page.html"  # a copy: run.save would store a link to a path of this machine
         write_bytes(copy, page.read_bytes())
         run.save(str(copy), base_path=run.dir, policy="now", glob=False)
 

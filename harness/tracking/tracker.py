@@ -36,7 +36,7 @@ class Tracker(Protocol):
         """An open trial ended; `result` has at least state, and reason and score where there are any."""
 
     def report(self, summary: dict[str, Any], page: Path) -> None:
-        """The experiment's outcome: the object that `seedbed run --json` prints, and the page."""
+        """The experiment's outcome: the object that `seedbed run --json` prints, and a page for others."""
 
     def finish(self, timeout: float) -> str:
         """Deliver what can be delivered in `timeout` seconds; returns one line for the person."""

@@ -359,3 +359,39 @@ def test_embedded_json_cannot_close_its_element():
     embedded = str(embed_json(value))
     assert not set("<>&\u2028") & set(embedded)
     assert json.loads(embedded) == value
+
+
+MACHINE_SECRETS = ("Example CPU", "Linux x86_64", "2eeee38c0ffee", "Traceback")
+
+
+def test_the_shared_page_says_nothing_about_the_machine_or_the_code(synthetic, tmp_path):
+    root, experiment, rows, _ = synthetic
+    where = {
+        "reason": "'/home/planted user/a.bin' is missing",
+        "state": "failed",
+        "config": {"data": "/home/planted/my.csv"},
+    }
+    rows = [rows[0] | where | {"label": "classifier data=/home/planted/my.csv"}, *rows[1:]]
+    told = dict(experiment) | {"text": "data: /home/planted/my.csv"}
+    page = build_page(told, rows, root, tmp_path / "shared.html", shared=True).read_text()
+    own = build_page(told, rows, root, tmp_path / "own.html").read_text()
+    assert "<h4>Machine</h4>" in own
+    for secret in (
+        *MACHINE_SECRETS,
+        "planted",
+        "<h4>Machine",
+        "<h4>Versions",
+        "<h3>Machine",
+        "<h3>Versions",
+        "<h3>Commit",
+    ):
+        assert secret not in page, secret
+    for secret in MACHINE_SECRETS:
+        assert secret in own, secret
+    assert "data: .../my.csv" in page
+    assert "classifier data=.../my.csv" in page
+    assert "&#39;.../a.bin&#39; is missing" in page
+    pictures = re.findall(r"data:image/[^'\"]+", own)
+    assert pictures
+    assert re.findall(r"data:image/[^'\"]+", page) == pictures
+    assert len(page) > 0.9 * len(own)  # curves, samples and tables are there

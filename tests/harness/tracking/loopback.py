@@ -64,6 +64,7 @@ class Server:
     unhandled: list[str] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
     authorizations: set[str] = field(default_factory=set)
+    received: list[bytes] = field(default_factory=list)  # heads and bodies of all requests
     lock: threading.RLock = field(default_factory=threading.RLock)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -174,7 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        return gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+        raw = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+        self.server.store.received.append(f"{self.path}\n{self.headers}".encode() + raw)
+        return raw
 
     def _json(self, value: Any, status: int = 200) -> None:
         raw = json.dumps(value).encode()

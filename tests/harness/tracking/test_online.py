@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from plotly.offline import get_plotlyjs
 
+from harness.report import build_page
 from harness.tracking import make_tracker, sync
 from harness.tracking.state import RunState, read_states, report_id
 from tests.harness.tracking.conftest import KEY
@@ -79,6 +84,45 @@ def test_everything_arrives_once(root: Path, server: Server, capfd: pytest.Captu
     assert len(server.operations) == sent
     assert sync(root).lines == ["W&B: nothing to deliver"]
     assert not [path for path in root.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_nothing_about_the_machine_or_the_code_arrives(
+    root: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte that the server gets, of a failed trial with a page, searched for what must stay here."""
+    monkeypatch.setenv("HOSTNAME", "plantedhost")
+    monkeypatch.setenv("PLANTED", "plantedenvironment")
+    trial = make_trial(root, 0, media=True)
+    trial["config"]["data"] = trial["label"] = str(tmp_path / "plantedfolder" / "my.csv")
+    folder = root / "trials" / trial["id"]
+    caption = {"kind": "text", "caption": f"of {tmp_path}/plantedfolder/a", "data": ["to be"], "reference": []}
+    (folder / "media" / "texts.json").write_text(json.dumps(caption))
+    reason = f"[Errno 2] No such file or directory: '{tmp_path}/plantedfolder/file.bin'"
+    machine = {"cpu": "plantedcpu", "platform": "plantedplatform"}
+    result = {**RESULT, "state": "failed", "reason": reason, "commit": "plantedcommit", "machine": machine}
+    (folder / "result.json").write_text(json.dumps({**result, "versions": {"python": "plantedversion"}}))
+    (folder / "traceback.txt").write_text(f'File "{tmp_path}/mine.py", line 4\n  plantedcode = 1\n')
+    told = row(trial, root, state="failed", reason=reason, progress=10, budget=10, config=trial["config"])
+    ledger = {**told, "score": 1.0, "score_name": "eval/return"}
+    page = build_page(
+        {"name": "exp", "text": f"data: {tmp_path}/x"}, [ledger], root, root / "wandb/e.html", shared=True
+    )
+    tracker = make_tracker("online", root, "exp")
+    tracker.open(trial)
+    tracker.commit(trial["id"], metrics_path(root, trial["id"]).stat().st_size)
+    tracker.close(trial["id"], result)
+    tracker.report({"state": "failed", "trials": [told]}, page)
+    assert tracker.finish(60) == "W&B online: 2 of 2 runs are on the server"
+    assert server.runs[trial["id"]].config["data"] == ".../my.csv"
+    assert server.runs[trial["id"]].summary["reason"] == "[Errno 2] No such file or directory: '.../file.bin'"
+    assert b"my.csv" in server.runs[report_id("exp")].files["page.html"]
+    here = [str(tmp_path), str(Path.home()), str(Path.cwd()), platform.node(), platform.platform(), platform.release()]
+    here += [sys.executable, platform.python_version(), f"{platform.system()}-{platform.machine()}".lower(), "planted"]
+    received = b"\n".join(server.received)
+    library = get_plotlyjs().encode()  # four megabytes, in which a short name of a host may well occur
+    assert library in received
+    received = received.replace(library, b"")
+    assert [text for text in here if re.search(rb"\b" + re.escape(text.encode()), received)] == []
 
 
 @pytest.mark.parametrize(
