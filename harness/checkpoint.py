@@ -39,6 +39,7 @@ __all__ = [
     "generations",
     "good_checkpoints",
     "load",
+    "manifest_of",
     "newest_progress",
     "pack",
     "save",
@@ -216,14 +217,14 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 def segments_of(path: Path) -> tuple[Segment, ...]:
     """The segments that a checkpoint's manifest lists."""
-    return _listed(_manifest(path))
+    return _listed(manifest_of(path))
 
 
 def _listed(manifest: dict[str, Any]) -> tuple[Segment, ...]:
     return tuple(Segment(**facts) for facts in manifest.get("segments", ()))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def manifest_of(path: Path) -> dict[str, Any]:
     """A checkpoint's manifest, after its own sha256 and what it says of its place were verified.
 
     Raises:
@@ -301,7 +302,7 @@ def load(path: Path) -> Checkpoint:
         DamagedError: a file is missing, has another size or another sha256, or the manifest cannot be read.
     """
     try:
-        manifest = _manifest(path)
+        manifest = manifest_of(path)
         for name, facts in manifest["files"].items():
             _check_file(path / Path(name).name, facts["bytes"], facts["sha256"], path)
         found = Checkpoint(path, manifest["progress"], None, manifest["meta"], _listed(manifest))
