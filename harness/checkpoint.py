@@ -183,14 +183,18 @@ def save(
             sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for path in damaged:
-        _remove(path)
-    kept = (target, *[path for path in generations(folder) if path != target][:1])
-    for path in generations(folder):
-        if path not in kept:
-            _remove(path)
+    _drop_old(folder, target, damaged)
     _drop_segments(folder, fence)
     return target
+
+
+def _drop_old(folder: Path, newest: Path, damaged: Sequence[Path]) -> None:
+    """Removes damaged checkpoints, and all but the newest and the one before it."""
+    for path in damaged:
+        _remove(path)
+    others = [path for path in generations(folder) if path != newest]
+    for path in others[1:]:
+        _remove(path)
 
 
 def _free_name(folder: Path, progress: int, fence: int) -> Path:
