@@ -4,7 +4,11 @@ Both sides find Ray up and their workers warm; both keep their actors. Ours writ
 results as always (tracker: files alone); Tune runs with `reuse_actors=True` and its loggers off. Repetitions are
 interleaved, figures are medians.
 
-    python -m benchmarks.overhead [--quick] --json
+`--part own` measures our side alone, in CPU time, which a loaded machine does not change: the same 20 trials in the
+driver's own process, and the share of a whole run of eight lanes (a ring GAN, 640,000 images, eager, as few seconds
+of training are) that is spent outside the learner.
+
+    python -m benchmarks.overhead [--quick] [--part own] --json
 """
 
 from __future__ import annotations
@@ -43,6 +47,30 @@ def seedbed_seconds(executor: Any, folder: Path, turn: int) -> float:
     return seconds
 
 
+def own_seconds(folder: Path, turn: int) -> float:
+    """CPU seconds for 20 trials in this process."""
+    began = time.process_time()
+    seedbed_seconds("inline", folder, turn)
+    return time.process_time() - began
+
+
+def measure_own(options: Any) -> None:
+    """Measures our side alone."""
+    from benchmarks.common import finish, note, share_outside
+    from generative.gan import GAN
+
+    with tempfile.TemporaryDirectory() as name:
+        own_seconds(Path(name), 0)  # imports
+        trials = [own_seconds(Path(name), turn) for turn in range(1, 4 if options.quick else 8)]
+    note(f"CPU seconds of {TRIALS} trials: {[round(seconds, 3) for seconds in trials]}")
+    images = 160_000 if options.quick else 640_000
+    text = f"name: ring\nseeds: 8\ntrials: [{{learner: gan, images: {images}, resources: {{mode: eager}}}}]\n"
+    shares = [share_outside(GAN, text) for _ in range(1 if options.quick else 3)]
+    milliseconds = 1e3 * statistics.median(trials) / TRIALS
+    ratios = {"cpu_milliseconds_per_trial": milliseconds, "harness_share": statistics.median(shares)}
+    finish("overhead", ratios, {"cpu_seconds": trials, "shares": shares, "images": images}, options)
+
+
 def tune_seconds(folder: Path) -> float:
     """Seconds for Ray Tune's 20 trials."""
     from ray import tune
@@ -77,12 +105,18 @@ def tune_seconds(folder: Path) -> float:
 
 def main() -> None:
     """Measures both sides in turn."""
+    from benchmarks.common import finish, note, parser
+
+    arguments = parser("overhead", __doc__)
+    arguments.add_argument("--part", choices=("both", "own"), default="both", help="own: our side alone, in CPU time")
+    options = arguments.parse_args()
+    if options.part == "own":
+        measure_own(options)
+        return
     import ray
 
-    from benchmarks.common import finish, note, parse
     from harness.executors.ray import RayExecutor
 
-    options = parse("overhead", __doc__)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     ours: list[float] = []

@@ -122,6 +122,14 @@ def logs(
 
 
 @app.command()
+def repair(root: Root = Path("runs")) -> None:
+    """Rebuild a lost or damaged ledger from run folders and checkpoints."""
+    from flows.showing import repair_ledger
+
+    _leave(lambda: repair_ledger(root))
+
+
+@app.command()
 def report(name: Name, root: Root = Path("runs")) -> None:
     """Build an experiment's page again and print its path."""
     from flows.showing import show_report

@@ -1,4 +1,4 @@
-"""The commands that look or tidy up: plan, status, logs, report, stop, sync."""
+"""The commands that look or tidy up: plan, status, logs, repair, report, stop, sync."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows.steps import Options, Steps, build_report, counted, read_ledger, summ
 from harness.planning import check_room
 from harness.spec_errors import SpecError
 
-__all__ = ["show_logs", "show_plan", "show_report", "show_status", "stop_experiment", "sync_runs"]
+__all__ = ["repair_ledger", "show_logs", "show_plan", "show_report", "show_status", "stop_experiment", "sync_runs"]
 
 STOP_SECONDS = 60.0
 SYNC_SECONDS = 600.0
@@ -180,6 +180,33 @@ def show_report(root: Path, name: str) -> int:
         print(build_report(root.resolve(), name))
     except KeyError:
         raise _unknown(root, name) from None
+    return 0
+
+
+def repair_ledger(root: Path) -> int:
+    """Rebuilds the ledger of a run root and says what it holds now.
+
+    Raises:
+        UserError: there is nothing to rebuild it from.
+        BusyError: a process uses the ledger.
+    """
+    from harness.repairing import repair
+
+    try:
+        done = repair(root.resolve())
+    except FileNotFoundError as error:
+        raise UserError(str(error), usage=True) from None
+    if done.sound:
+        print("the ledger is sound: nothing was changed")
+        return 0
+    for text in done.unreadable:
+        print(f"passed over: {text}")
+    for path in done.kept:
+        print(f"kept: {path}")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(done.states.items())) or "none"
+    print(f"trials: {states}")
+    print(f"experiments: {', '.join(done.experiments) or 'none'}")
+    print("`seedbed run` resumes them; what only the ledger knew (decisions, attempts, rates) is lost")
     return 0
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "generations",
     "good_checkpoints",
     "load",
+    "manifest_of",
     "newest_progress",
     "pack",
     "save",
@@ -182,14 +183,18 @@ def save(
             sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for path in damaged:
-        _remove(path)
-    kept = (target, *[path for path in generations(folder) if path != target][:1])
-    for path in generations(folder):
-        if path not in kept:
-            _remove(path)
+    _drop_old(folder, target, damaged)
     _drop_segments(folder, fence)
     return target
+
+
+def _drop_old(folder: Path, newest: Path, damaged: Sequence[Path]) -> None:
+    """Removes damaged checkpoints, and all but the newest and the one before it."""
+    for path in damaged:
+        _remove(path)
+    others = [path for path in generations(folder) if path != newest]
+    for path in others[1:]:
+        _remove(path)
 
 
 def _free_name(folder: Path, progress: int, fence: int) -> Path:
@@ -216,14 +221,14 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 def segments_of(path: Path) -> tuple[Segment, ...]:
     """The segments that a checkpoint's manifest lists."""
-    return _listed(_manifest(path))
+    return _listed(manifest_of(path))
 
 
 def _listed(manifest: dict[str, Any]) -> tuple[Segment, ...]:
     return tuple(Segment(**facts) for facts in manifest.get("segments", ()))
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def manifest_of(path: Path) -> dict[str, Any]:
     """A checkpoint's manifest, after its own sha256 and what it says of its place were verified.
 
     Raises:
@@ -301,7 +306,7 @@ def load(path: Path) -> Checkpoint:
         DamagedError: a file is missing, has another size or another sha256, or the manifest cannot be read.
     """
     try:
-        manifest = _manifest(path)
+        manifest = manifest_of(path)
         for name, facts in manifest["files"].items():
             _check_file(path / Path(name).name, facts["bytes"], facts["sha256"], path)
         found = Checkpoint(path, manifest["progress"], None, manifest["meta"], _listed(manifest))

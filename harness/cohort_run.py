@@ -85,7 +85,7 @@ class CohortRun:
 
     def _open_folders(self) -> None:
         """Run folders, with metrics cut back to the bytes that a checkpoint has committed."""
-        self.run_folders = [RunFolder(Path(self.job.root), t) for t in self.job.trials]
+        self.run_folders = [RunFolder(Path(self.job.root), t, self.job.experiment) for t in self.job.trials]
         checkpoint.check_fence(self.folder, self.job.fence)
         score = {"name": self.score.name, "direction": self.score.direction}
         for k, folder in enumerate(self.run_folders):

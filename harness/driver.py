@@ -20,7 +20,7 @@ from harness.endings import Endings
 from harness.events import Event, Notes, cohort_event, note_event, report_event, tracked_trial
 from harness.executors import Executor, WorkerDiedError, make_executor
 from harness.experiment import Experiment
-from harness.files import write_text
+from harness.files import write_json, write_text
 from harness.learner import learner_class, learner_target
 from harness.ledger import FINAL, Ledger
 from harness.messages import Decision, Job, Report
@@ -146,6 +146,7 @@ class Driver:
             for cohort in self.ledger.open_cohorts(name):  # a worker of the driver before may live without it
                 write_fence(self.root / "cohorts" / cohort["id"], self.ledger.fence_out(cohort["id"]))
             write_text(self.folder / "experiment.yaml", self.experiment.text)
+            write_json(self.folder / "trials.json", _listed(self.experiment))
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
                 self.ledger.retry_failed([t.id for t in self.plan().due])
@@ -252,6 +253,7 @@ class Driver:
             mode=cohort.mode,
             sources=cohort.sources,
             sys_path=own_folders(self.experiment.path),
+            experiment=self.experiment.name,
         )
         self._emit(cohort_event(cohort, "running"))
         self._executor.call(slot, "open", job)
@@ -384,3 +386,9 @@ class Driver:
                 trials = tuple(cohort.trials[k] for k in lanes)
                 out.append(new_cohort(trials, sources_of(cohort.id, cohort.sources, lanes), cohort.mode))
         return out
+
+
+def _listed(experiment: Experiment) -> dict[str, Any]:
+    """An experiment's trials, for a ledger that must be rebuilt."""
+    trials = [{"id": t.id, "entry": t.entry, "label": t.label} for t in experiment.trials]
+    return {"file": str(Path(experiment.path).resolve()), "trials": trials}

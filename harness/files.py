@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+from harness.processes import started_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,6 @@ SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 SQLITE_UNCLEAR = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)  # full, or something else: the disk is asked
 NO_ROOM = 64 * 1024  # free bytes below which it is the disk that is full
 FORGOTTEN_SECONDS = 3600.0  # after which a temporary file whose writer cannot be looked up has none any more
-SAME_START_SECONDS = 5.0  # by which two readings of one process's start may differ
 _TEMPORARY = re.compile(r"\.((new|tmp|page|summary)-|tmp\w{6}$)")
 _OWNER = re.compile(r"\.(?:new|tmp)-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}$")
 
@@ -298,14 +297,8 @@ def _is_dead(path: Path) -> bool:
             return time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
         except OSError:
             return False
-    try:
-        process = psutil.Process(int(owner[2]))
-        another = abs(process.create_time() - int(owner[3])) > SAME_START_SECONDS
-        return another or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
+    started = started_at(int(owner[2]))
+    return started is None or int(started) != int(owner[3])
 
 
 @lru_cache(maxsize=1)
@@ -315,4 +308,4 @@ def _host() -> str:
 
 @lru_cache(maxsize=4)
 def _start(pid: int) -> int:
-    return int(psutil.Process(pid).create_time())
+    return int(started_at(pid) or 0)

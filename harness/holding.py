@@ -12,13 +12,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
-import psutil
 from sqlalchemy import RowMapping
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Watch", "identity", "is_here", "lives_here", "started_at"]
+from harness.processes import started_at
+
+__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "Watch", "identity", "is_here", "lives_here"]
 
 Row: TypeAlias = Mapping[str, Any] | RowMapping
 
@@ -41,23 +41,7 @@ def lives_here(row: Row) -> bool:
     if row["pid"] is None or row["started"] is None:
         return False
     started = started_at(int(row["pid"]))
-    return started is not None and abs(started - float(row["started"])) < 0.5
-
-
-def started_at(pid: int) -> float | None:
-    """When a process started, in clock ticks since boot (elsewhere than on Linux, seconds); None for a dead one."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()  # the name may hold spaces and brackets
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else float(fields[19])
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None
+    return started is not None and started == row["started"]
 
 
 class Watch:

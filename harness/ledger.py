@@ -214,6 +214,12 @@ class Ledger:
         lost = row["state"] == "running" and not alive
         return {**row, "state": "stopped" if lost else row["state"], "alive": alive, "lost": lost}
 
+    def driven(self) -> list[str]:
+        """Experiments that a living process drives."""
+        with self._database.reading() as c:
+            rows = c.execute(sa.select(_experiments).where(_experiments.c.pid.is_not(None))).mappings().all()
+        return [row["name"] for row in rows if self._lives(row)]
+
     # -- trials ----------------------------------------------------------------------------------------------------
 
     def register(self, name: str, trials: Sequence[Trial], budgets: Mapping[str, tuple[int, str]]) -> None:

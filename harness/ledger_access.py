@@ -29,13 +29,14 @@ class Database:
 
     Args:
         url: SQLAlchemy's, or the path of an SQLite file.
+        rebuilt: it is being rebuilt for trials that are there already.
 
     Raises:
         LedgerError: it cannot be opened.
         NoSpaceError: the disk is full.
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, rebuilt: bool = False) -> None:
         if isinstance(url, Path) or "://" not in url:
             url = f"sqlite:///{Path(url).resolve()}"
         self._engine = sa.create_engine(url)
@@ -50,6 +51,7 @@ class Database:
         self._writer = self._engine.execution_options(writes=True)
         with self._told():
             if self._file is not None:
+                self._check_lost(self._file, rebuilt)
                 make_folder(self._file.parent)
             with self._engine.begin() as c:
                 complete = tables.is_complete(c)
@@ -85,6 +87,11 @@ class Database:
             if self._engine.dialect.name == "postgresql":
                 c.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITERS)))
             yield c
+
+    def _check_lost(self, file: Path, rebuilt: bool) -> None:
+        """A new ledger beside old trials would train them all again."""
+        if not rebuilt and not file.exists() and any((file.parent / "trials").glob("*/config.json")):
+            raise LedgerError(f"the ledger {file} is missing, though {file.parent} holds trials; {self._mend()}")
 
     def _look(self) -> None:
         """SQLite would go on in a file that was deleted or replaced, where nobody finds it."""

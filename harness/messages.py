@@ -25,6 +25,7 @@ class Job:
         sources: cohorts whose last checkpoint to start from when this one has none, the first that has one counts,
             with the lanes to take of it.
         sys_path: folders to import a user's own code from.
+        experiment: for which it is trained.
         seat: the worker's place among those that train the cohort together; None where it is alone.
     """
 
@@ -37,6 +38,7 @@ class Job:
     sources: tuple[tuple[str, tuple[int, ...]], ...] = ()
     sys_path: tuple[str, ...] = ()
     dtype: str = "float32"
+    experiment: str = ""
     seat: Seat | None = None
 
 

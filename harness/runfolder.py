@@ -51,10 +51,12 @@ class RunFolder:
     Args:
         root: the run root.
         trial: whose folder it is.
+        experiment: for which it is trained.
     """
 
-    def __init__(self, root: Path, trial: Trial) -> None:
+    def __init__(self, root: Path, trial: Trial, experiment: str = "") -> None:
         self.trial = trial
+        self.experiment = experiment
         self.path = root / "trials" / trial.id
         self.metrics_path = self.path / "metrics.jsonl"
         self._written = hashlib.sha256()
@@ -93,6 +95,7 @@ class RunFolder:
             "resources": self.trial.resources.model_dump(),
             "unit": unit,
             "score": dict(score),
+            "experiment": self.experiment,
         }
         write_json(self.path / "config.json", config)
 

@@ -78,7 +78,7 @@ class RayExecutor:
         self._pending: dict[Any, tuple[int, int]] = {}  # answer to come -> slot, rank
         self._heard: dict[int, Report] = {}  # slot -> what rank 0 said, while others are still at it
         self._silence: dict[tuple[int, int], Silence] = {}  # slot, rank -> of the worker that has a cohort
-        self._cohort: dict[int, str] = {}
+        self._jobs: dict[int, Job] = {}  # slot -> what it was opened with
         self._ask = Ask()
         self._owner = False
         self._here: RayHere | None = None
@@ -193,11 +193,11 @@ class RayExecutor:
         """Sends the call to the slot's actors, as many as the cohort asks for; a job gives each its seat."""
         if isinstance(argument, Job):
             self._called[slot] = argument.trials[0].resources.workers
+            self._jobs[slot] = argument
         for rank, actor in enumerate(self._slots[slot].actors[: self._called[slot]]):
             own = self._seated(argument, rank) if isinstance(argument, Job) else argument
             self._pending[getattr(actor, method).remote(own)] = (slot, rank)
             if isinstance(own, Job):
-                self._cohort[slot] = own.cohort
                 self._silence[slot, rank] = Silence(_beat_of(own))
 
     def _seated(self, job: Job, rank: int) -> Job:
@@ -214,6 +214,7 @@ class RayExecutor:
             return []
         if why := self._lost() or self._no_place():
             return self._start_again(why)
+        self._move()
         if silent := self._hear_beats():
             return silent
         ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=timeout)
@@ -241,6 +242,16 @@ class RayExecutor:
         self._tell_of_waiting()
         return ""
 
+    def _move(self) -> None:
+        """Gives a cohort whose node was lost to a slot that has its place and nothing to do."""
+        busy = {slot for slot, _ in self._pending.values()}
+        idle = [k for k, slot in enumerate(self._slots) if k not in busy and self._has_place(slot)]
+        lost = [k for k in busy if not self._has_place(self._slots[k])]
+        for one, other in zip(lost, idle, strict=False):
+            self._again(one, None)  # takes the call back
+            self._slots[one], self._slots[other] = self._slots[other], self._slots[one]
+            self.call(one, "open", self._jobs[one])
+
     def _busy_cluster(self) -> bool:
         """Whether a call to the cluster would block: it gives no answer at the moment."""
         return self._probe is not None and bool(self._probe.silent())
@@ -257,7 +268,7 @@ class RayExecutor:
         try:
             self._recover(why)
         except ClusterError as error:
-            return [(slot, Report("lost", self._cohort[slot], error=str(error))) for slot in busy]
+            return [(slot, Report("lost", self._jobs[slot].cohort, error=str(error))) for slot in busy]
         return [(slot, WorkerDiedError(why)) for slot in busy]
 
     def _recover(self, why: str) -> None:
@@ -287,7 +298,7 @@ class RayExecutor:
             if seconds > NAME_SECONDS and not silence.named:
                 silence.named = True
                 then = f"after {REPLACE_SECONDS / 60:.0f} min another takes over"
-                self.say(f"the worker of {self._cohort[slot]} has said nothing for {seconds / 60:.0f} min; {then}")
+                self.say(f"the worker of {self._jobs[slot].cohort} has said nothing for {seconds / 60:.0f} min; {then}")
             if seconds > REPLACE_SECONDS:
                 return [(slot, self._again(slot, WorkerDiedError(f"it said nothing for {seconds / 60:.0f} min")))]
         return []

@@ -94,8 +94,8 @@ class Case:
 
 
 def left_behind(root: Path) -> list[str]:
-    """Temporary files."""
-    return [str(path.relative_to(root)) for path in root.rglob(".*")]
+    """Temporary files of cohorts and trials; an experiment's own folder is cleared by the command."""
+    return [str(path.relative_to(root)) for part in ("cohorts", "trials") for path in (root / part).rglob(".*")]
 
 
 def report(text: str) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -69,13 +70,16 @@ def test_a_cluster_is_given_up_after_45_silent_seconds(tmp_path: Path) -> None:
     assert probe.gone()
 
 
+JOB: Any = SimpleNamespace(cohort="c")
+
+
 def executor_with_a_cohort(monkeypatch: pytest.MonkeyPatch) -> tuple[RayExecutor, list[str]]:
     """An executor whose slot 0 trains cohort `c`; Ray is played."""
     monkeypatch.setattr(module, "ray", SimpleNamespace(kill=lambda actor: None, wait=lambda refs, **_: ([], refs)))
     executor, said = RayExecutor("head:6379"), []
     executor.say = said.append
     slot = module._Slot([object()], SimpleNamespace(wait=lambda seconds: False), placed=True)
-    executor._slots, executor._pending, executor._cohort = [slot], {"ref": (0, 0)}, {0: "c"}
+    executor._slots, executor._pending, executor._jobs = [slot], {"ref": (0, 0)}, {0: JOB}
     executor._silence = {(0, 0): Silence(Path("/no/such/file"))}
     monkeypatch.setattr(executor, "_actors", lambda group: [object()])
     return executor, said
@@ -110,6 +114,20 @@ def test_a_lost_node_without_another_ends_after_a_minute(monkeypatch: pytest.Mon
     executor._since -= 61.0
     ((_, answer),) = executor.wait(0.0)
     assert "for 60 s no living node has had room for a worker of 4 CPUs; stopped" in answer.error
+
+
+def test_a_cohort_whose_node_was_lost_moves_to_a_slot_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, _ = executor_with_a_cohort(monkeypatch)
+    lost, free = executor._slots[0], module._Slot([object()], None, placed=True)
+    lost.placed = False
+    executor._slots.append(free)
+    calls: list[Any] = []
+    monkeypatch.setattr(executor, "call", lambda *call: calls.append(call))
+    executor._since = time.monotonic()
+    assert executor.wait(0.0) == []
+    assert calls == [(0, "open", JOB)]
+    assert executor._slots[0] is free
+    assert executor._slots[1].group is lost.group
 
 
 def test_ray_here_is_started_again_three_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -193,6 +194,12 @@ def _run_digits(folder: Path, root: Path, *flags: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def _metrics(root: Path) -> dict[str, list[dict[str, object]]]:
+    """Trial -> the lines of its metrics, but for the clock."""
+    lines = {file.parent.name: file.read_text().splitlines() for file in root.glob("trials/*/metrics.jsonl")}
+    return {name: [{**json.loads(line), "seconds": 0} for line in found] for name, found in lines.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("tracker", ["files", "offline"])
@@ -200,7 +207,7 @@ def test_disks_of_several_sizes(tmp_path: Path, mounted: Callable[..., Path], tr
     (tmp_path / "full.yaml").write_text(DIGITS)
     assert _run_digits(tmp_path, tmp_path / "whole", "--tracker", "files")[0] == 0
     whole, codes = weights(tmp_path / "whole", "full"), []
-    for kib in (40, 96, 192, 256, 320, 448, 640, 1024, 1400):
+    for kib in (40, 256, 448, 640, 1400):
         root = mounted(kib)
         code, said = _run_digits(tmp_path, root, "--tracker", tracker)
         assert "Traceback" not in said
@@ -209,7 +216,7 @@ def test_disks_of_several_sizes(tmp_path: Path, mounted: Callable[..., Path], tr
         mounted(65536, root)
         assert _run_digits(tmp_path, root, "--tracker", tracker)[0] == 0
         assert weights(root, "full") == whole
-        check_invariants(root, "full", every=320)
+        assert _metrics(root) == _metrics(tmp_path / "whole")
         assert {path.name for path in root.rglob(".*")} <= {".lock"}
     assert codes == sorted(codes, reverse=True)
     assert set(codes) == {0, 130}

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from flows.cli import app
 from harness.driver import Driver
 from harness.experiment import load_experiment
-from harness.holding import started_at
 from harness.learner import BUILTIN
 from harness.ledger import Ledger
+from harness.processes import started_at
 
 
 @pytest.fixture
