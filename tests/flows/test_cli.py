@@ -17,7 +17,7 @@ from tests.flows.conftest import ROOT, environment, last_json, read_until, seedb
 
 QUICK = ("--no-prefect", "--executor", "inline", "--tracker", "files")
 COMMANDS = {"run", "plan", "status", "logs", "report", "stop", "serve", "submit", "sync", "doctor", "blocks", "export"}
-COMMANDS |= {"data", "zoo", "overfit", "lr_range"}
+COMMANDS |= {"data", "zoo", "overfit", "lr_range", "repair"}
 
 
 def test_surface() -> None:
