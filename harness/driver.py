@@ -318,13 +318,8 @@ class Driver:
         if report.kind == "fenced":  # its trials are the other driver's now
             self._note(f"{cohort.label}: {report.error}")
             return []
-        if report.kind == "disk":
-            self._disk_full = f"no space left for {self.root}: {report.error}"
-            self.request_stop()
-            self._mark(cohort, "stopped")
-            return []
-        if report.kind == "lost":
-            self._disk_full = report.error  # why the run stops
+        if report.kind in ("disk", "lost"):
+            self._disk_full = f"no space left for {self.root}: " * (report.kind == "disk") + report.error
             self.request_stop()
             self._mark(cohort, "stopped")
             return []
