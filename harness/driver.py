@@ -80,7 +80,7 @@ class Driver:
         self._grace = grace
         self._stop_at: float | None = None
         self._abandoned = False
-        self._disk_full = ""
+        self._stop_reason = ""
         self._waiting = ""
         self._executor.say = lambda text: self._emit(note_event(text))
         self.ledger = Ledger(self.root / "ledger.sqlite")
@@ -164,8 +164,8 @@ class Driver:
         """How the experiment stands, from the ledger alone."""
         trials = self.ledger.trials(self.experiment.name)
         states = {t["state"] for t in trials}
-        if self._disk_full:
-            return Outcome("stopped", trials, self._disk_full)
+        if self._stop_reason:
+            return Outcome("stopped", trials, self._stop_reason)
         if states - {*FINAL, "failed"}:
             return Outcome("stopped", trials, "stopped; the same command goes on")
         return Outcome("failed" if "failed" in states else "done", trials)
@@ -321,13 +321,9 @@ class Driver:
         if report.kind == "fenced":  # its trials are the other driver's now
             self._note(f"{cohort.label}: {report.error}")
             return []
-        if report.kind == "disk":
-            self._disk_full = f"{report.error}; with that mended, the same command goes on"
-            self.request_stop()
-            self._endings.cohort(cohort, "stopped")
-            return []
-        if report.kind == "lost":
-            self._disk_full = report.error  # why the run stops
+        if report.kind in ("disk", "lost"):
+            mend = "; with that mended, the same command goes on" * (report.kind == "disk")
+            self._stop_reason = report.error + mend
             self.request_stop()
             self._endings.cohort(cohort, "stopped")
             return []

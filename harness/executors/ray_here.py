@@ -1,6 +1,6 @@
 """Ray on this machine: started by us, on the loopback interface, without what no run needs; ended without a rest.
 
-Uses three private names of Ray's, where its public interface offers no way (see docs/security.md).
+Uses four private names of Ray's, where its public interface offers no way (see docs/security.md).
 """
 
 from __future__ import annotations
@@ -154,3 +154,6 @@ def _on_loopback() -> Iterator[None]:
 
 def _nothing(*_: Any, **__: Any) -> None:
     """Starts nothing."""
+
+
+worker.print_to_stdstream = _nothing  # even without log_to_driver Ray prints 20 lines of the log of a node that died

@@ -94,7 +94,7 @@ class Case:
 
 
 def left_behind(root: Path) -> list[str]:
-    """Temporary files of cohorts and trials; an experiment's own folder is cleared by the command."""
+    """Temporary files of cohorts and trials; the command, not the driver, clears an experiment's own folder."""
     return [str(path.relative_to(root)) for part in ("cohorts", "trials") for path in (root / part).rglob(".*")]
 
 

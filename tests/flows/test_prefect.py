@@ -85,6 +85,25 @@ def test_outcome_is_true_when_the_server_is_killed_in_the_middle(
     assert Path(after["page"]).exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["score", "done, score"])
+def test_a_server_that_hangs_delays_the_end_by_20_seconds_at_most(
+    tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]], moment: str
+) -> None:
+    root, file = tmp_path / "runs", write_experiment(n=80, sleep=0.1, seeds=1)
+    process = start("run", file, "--root", root, *INLINE)
+    seen = "".join(read_until(process, moment))
+    (server,) = servers_of(process.pid)
+    server.suspend()
+    if "done" not in seen:
+        seen += "".join(read_until(process, "done, score"))
+    ended = time.monotonic()
+    seen += process.communicate(timeout=120)[0]
+    assert (process.returncode, "Traceback" in seen) == (0, False), seen
+    assert time.monotonic() - ended < 20
+    assert gone(server.pid)
+
+
 def test_server_ends_with_a_killed_driver_and_the_run_resumes(
     tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
 ) -> None:

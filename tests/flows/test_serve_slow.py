@@ -34,3 +34,20 @@ def test_scheduled_run_starts_by_itself(
     assert (status["state"], [t["attempts"] for t in status["trials"]]) == ("done", [1, 1])
     (name,) = {row[0] for row in rows(home / "prefect.db", "select name from deployment")}
     assert name == "small"
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_serve_that_was_killed(
+    tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    root, file = tmp_path / "runs", write_experiment(n=1200, sleep=0.1, seeds=1)
+    inline = ("--executor", "inline", "--tracker", "files")
+    process = start("serve", file, "--interval", "1", "--root", root, *inline, PREFECT_HOME=str(tmp_path / "prefect"))
+    read_until(process, "score")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, left = psutil.wait_procs(children, timeout=40)
+    assert left == []
+    status = last_json(seedbed("status", "small", "--root", root, "--json").stdout)
+    assert [(t["state"], t["attempts"]) for t in status["trials"]] == [("stopped", 1)]
+    assert "seedbed serve has ended" in (root / "experiments" / "small" / "driver.log").read_text()
