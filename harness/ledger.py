@@ -166,8 +166,8 @@ class Ledger:
             if is_here(row) or (seen is not None and sign != seen):
                 raise _busy(row)
             if seen is None:
-                text = f"process {row['pid']} on {row['host']} was running {name}; looking whether it still lives (at most"
-                say(f"{text} {holding.LEASE_SECONDS:.0f} seconds)")
+                text = f"process {row['pid']} on {row['host']} was running {name}; looking whether it still lives"
+                say(f"{text} (at most {holding.LEASE_SECONDS:.0f} seconds)")
             seen = sign
             time.sleep(LOOK_SECONDS)
 
