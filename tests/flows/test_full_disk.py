@@ -32,7 +32,7 @@ TRIALS = "trials: [{learner: toy, steps: 6, seeds: 2, report_every: 1, evaluate_
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILTIN, "toy", "tests.toy:Toy")
 
-    def page(experiment: object, trials: object, root: Path, out: Path) -> None:  # the real one takes half a second
+    def page(experiment: object, trials: object, root: Path, out: Path, shared: bool = False) -> None:  # the real one takes half a second
         files.write_text(out, "page")
 
     monkeypatch.setattr("harness.report.build_page", page)
