@@ -56,6 +56,7 @@ class _Lease:
     lost: bool = False
 
 
+HOLDER = sa.select(_experiments.c.holder).where(_experiments.c.name == sa.bindparam("experiment"))  # at each writing
 _holding: set[str] = set()  # holders of this process: what a drive that could not write its end has left holds nothing
 
 
@@ -96,9 +97,9 @@ class Ledger:
             yield c
 
     def _check(self, c: sa.Connection, lease: _Lease) -> None:
-        row = c.execute(sa.select(_experiments).where(_experiments.c.name == lease.name)).mappings().first()
-        if row is not None and row["holder"] == lease.holder:
+        if c.scalar(HOLDER, {"experiment": lease.name}) == lease.holder:
             return
+        row = c.execute(sa.select(_experiments).where(_experiments.c.name == lease.name)).mappings().first()
         lease.lost = True
         who = f"process {row['pid']} on {row['host']}" if row is not None and row["pid"] else "another process"
         raise TakenOverError(
@@ -371,9 +372,8 @@ class Ledger:
 
     def decide(self, cohort: str, rows: Sequence[tuple[str | None, str, str]], progress: int) -> None:
         """Writes decisions, (trial, kind, reason) each, before they are sent."""
-        now = time.time()
         values = [
-            {"time": now, "cohort": cohort, "trial": t, "progress": progress, "kind": k, "reason": r}
+            {"time": time.time(), "cohort": cohort, "trial": t, "progress": progress, "kind": k, "reason": r}
             for t, k, r in rows
         ]
         with self._writing() as c:

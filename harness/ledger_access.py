@@ -108,7 +108,7 @@ class Database:
             with room_for(self._file) if self._file is not None else nullcontext():
                 yield
         except NoSpaceError as error:
-            raise NoSpaceError(f"no space left for the ledger {self.name}") from error
+            raise NoSpaceError(f"no space left on the disk of the ledger {self.name}") from error
         except (sa.exc.DBAPIError, sqlite3.Error, OSError) as error:
             if (text := self._sentence(error)) is None:
                 raise

@@ -32,7 +32,7 @@ TRIALS = "trials: [{learner: toy, steps: 6, seeds: 2, report_every: 1, evaluate_
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILTIN, "toy", "tests.toy:Toy")
 
-    def page(experiment: object, trials: object, root: Path, out: Path) -> None:  # the real one takes half a second
+    def page(experiment: object, trials: object, root: Path, out: Path, shared: bool = False) -> None:
         files.write_text(out, "page")
 
     monkeypatch.setattr("harness.report.build_page", page)
@@ -109,7 +109,8 @@ def _check(folder: Path, disk: Disk, whole: dict[str, str], room: int, capsys: p
 
 def _campaign(folder: Path, disk: Disk, capsys: pytest.CaptureFixture[str], stride: int) -> None:
     assert run(folder, folder / "whole") == 0
-    whole, writes = weights(folder / "whole", "e"), disk.count
+    writes = disk.count
+    whole = weights(folder / "whole", "e")
     capsys.readouterr()
     rooms = [*range(0, writes - 1, stride), writes - 1]
     codes = {room: _check(folder, disk, whole, room, capsys) for room in rooms}

@@ -66,7 +66,7 @@ def test_run_as_a_flow(tmp_path: Path, write_experiment: Callable[..., Path]) ->
 def test_outcome_is_true_when_the_server_is_killed_in_the_middle(
     tmp_path: Path, write_experiment: Callable[..., Path], start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    root, file = tmp_path / "runs", write_experiment(n=80, sleep=0.1, seeds=1)
+    root, file = tmp_path / "runs", write_experiment(n=160, sleep=0.1, seeds=1)
     process = start("run", file, "--root", root, *INLINE)
     read_until(process, "score")
     (server,) = servers_of(process.pid)

@@ -20,6 +20,7 @@ from harness.checkpoint import DamagedError, load, save, write_fence
 from harness.driver import Driver
 from harness.experiment import load_experiment
 from harness.learner import BUILTIN
+from harness.ledger_access import Database
 from harness.parents import encoders_of, samplers_of
 from harness.restoring import check_metrics
 from harness.runfolder import RunFolder
@@ -409,7 +410,7 @@ trials:
 def moments(monkeypatch: pytest.MonkeyPatch, root: Path, text: str, into: Path) -> list[Path]:
     """Runs an experiment; returns copies of its root after every checkpoint, result and network.
 
-    The ledger stays behind: it says that this process, which lives, drives the experiment.
+    The ledger is a new one: the old one says that this process, which lives, drives the experiment.
     """
     copies: list[Path] = []
 
@@ -418,6 +419,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, root: Path, text: str, into: Path) 
             value = function(*args, **options)
             copies.append(into / f"{len(copies):03d}" / "runs")
             shutil.copytree(root, copies[-1], ignore=shutil.ignore_patterns("ledger.sqlite*", "driver.log"))
+            Database(copies[-1] / "ledger.sqlite", rebuilt=True).close()
             return value
 
         return copied

@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_from_damage(tmp_path: Path) -> None:
     sa.event.listen(
         ledger._database._engine, "begin", lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
     )
-    with pytest.raises(NoSpaceError, match=f"no space left for the ledger {tmp_path / 'ledger.sqlite'}"):
+    with pytest.raises(NoSpaceError, match=f"no space left on the disk of the ledger {tmp_path / 'ledger.sqlite'}"):
         ledger.register("e", trials, {t.id: (10, "steps") for t in trials})
     assert ledger.trials("e") == []
     ledger.close()
