@@ -145,7 +145,7 @@ def _take(standing: Standing, found: Checkpoint, index: Sequence[int], job: Job,
     if trials != [t.id for t in job.trials]:
         raise DamagedError(f"{found.path} holds other trials than this cohort's")
     new = {str(j): k for k, j in enumerate(index)}
-    standing.ended = _rows(meta["ended"], new)
+    standing.ended = {lane: _a_result(row, trials[lane]) for lane, row in _rows(meta["ended"], new).items()}
     standing.committed = {i: int(meta["committed"][i]) for i in trials}
     sums = meta.get("metrics_sha256", {})
     for lane, trial in enumerate(trials):
@@ -185,6 +185,14 @@ def _state(standing: Standing, found: Checkpoint, index: Sequence[int], lanes: L
 def _rows(rows: dict[str, dict[str, Any]], new: dict[str, int]) -> ByLane:
     """Rows by the lanes of this cohort instead of the checkpoint's."""
     return {new[j]: dict(row) for j, row in rows.items() if j in new}
+
+
+def _a_result(row: dict[str, Any], trial: str) -> dict[str, Any]:
+    """What a lane ended with, after checking that it says what whoever reads it needs."""
+    named = {"state", "reason", "progress", "seconds", "weights_sha256"} <= row.keys()
+    if not named or row.get("trial") != trial or not {"name", "value"} <= dict(row.get("score", {})).keys():
+        raise DamagedError(f"what the checkpoint says of trial {trial}, which has ended, is not a result")
+    return row
 
 
 def _a_list(value: Any) -> list[Any]:
