@@ -116,7 +116,7 @@ def killed_at_points(folder: Path, executor: str, names: list[str]) -> None:
         process = case.start(root, name)
         process.join(120)
         assert process.exitcode == -9, name
-        assert Path(f"{root}.count").read_text().endswith("killed"), name
+        assert "killed" in Path(f"{root}.count").read_text(), name
         case.finish(root)
         assert facts(root) == whole, name
         check_invariants(root, "e", every=5)
