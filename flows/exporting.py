@@ -65,10 +65,12 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
         UserError: there is none, or there are several.
     """
     from harness.ledger import Ledger
+    from harness.ledger_access import missing_ledger
     from harness.own_code import find_own_code, own_folders
 
     if not (root / "ledger.sqlite").is_file():
-        raise UserError(f"{root} is no run root: it has no ledger.sqlite", usage=True)
+        text = missing_ledger(root) or f"{root} is no run root: it has no ledger.sqlite"
+        raise UserError(text, usage=True)
     ledger = Ledger(root / "ledger.sqlite")
     try:
         rows = begins_with(root, ledger, trial)
