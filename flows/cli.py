@@ -220,7 +220,9 @@ def export(
     root: Root = Path("runs"),
     form: Annotated[Form, typer.Option("--format", help="what to write")] = Form.safetensors,
     which: Annotated[Which, typer.Option(help="which network of the trial")] = Which.best,
-    output: Annotated[Path | None, typer.Option(help="the file; none: TRIAL.FORMAT in this folder")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="the file; none: TRIAL.FORMAT in this folder")
+    ] = None,
     input_: InputShape = None,
 ) -> None:
     """Write a trial's network to a file of its own."""

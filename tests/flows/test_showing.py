@@ -137,3 +137,18 @@ def test_a_plan_names_results_that_were_deleted(root: Path) -> None:
     assert "0 to train in 0 cohorts" in text
     assert f"1 done trial has no results on disk any more (trials/{trial.name})" in text
     assert "1 to train in 1 cohort" in seedbed("plan", file, "--root", root, "--retry-failed")
+
+
+@pytest.mark.parametrize(
+    "place", ["ledger.sqlite", "trials/{0}/final.safetensors", "experiments/e/new", "trials/../ledger.sqlite"]
+)
+def test_an_export_never_takes_the_place_of_what_a_run_has_written(root: Path, place: str) -> None:
+    trial = min(p.name for p in (root / "trials").iterdir())
+    file = root / place.format(trial)
+    done = CliRunner().invoke(app, ["export", trial, "--root", str(root), "-o", str(file)])
+    assert done.exit_code == 2
+    assert f"{file} belongs to the run root" in done.output
+    assert seedbed("status", "e", "--root", root).startswith("e: done")
+    assert not (root / "experiments/e/new").exists()
+    done = CliRunner().invoke(app, ["export", trial, "--root", str(root), "-o", str(root / "mine.safetensors")])
+    assert "belongs to the run root" not in done.output
