@@ -150,7 +150,7 @@ class Steps:
             text += f", {len(plan.done)} done already"
         if plan.failed:
             text += f", {len(plan.failed)} failed before (--retry-failed runs them again)"
-        return text
+        return f"{text}\n{plan.lost_text}" if plan.lost else text
 
     def train(self) -> Any:
         """Trains what is due; the outcome is the ledger's."""

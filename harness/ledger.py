@@ -282,10 +282,11 @@ class Ledger:
             c.execute(update.values(trained_by=name, updated=time.time()))
         return [i for i in ids if i in mine]
 
-    def retry_failed(self, ids: Sequence[str]) -> None:
-        """Has failed trials planned again."""
+    def retry(self, ids: Sequence[str], lost: Sequence[str] = ()) -> None:
+        """Has trials planned again that failed, or that are done while their results are `lost`."""
+        again = (_trials.c.state == "failed") | (_trials.c.state.in_(FINAL) & _trials.c.id.in_(list(lost)))
+        update = _trials.update().where(_trials.c.id.in_(list(ids)), again)
         with self._writing() as c:
-            update = _trials.update().where(_trials.c.id.in_(list(ids)), _trials.c.state == "failed")
             c.execute(update.values(state="planned", trained_by=None, updated=time.time()))
 
     def _alive_among(self, c: sa.Connection, names: Iterable[str]) -> set[str]:
