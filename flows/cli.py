@@ -61,7 +61,7 @@ Where = Annotated[Executor, typer.Option(help="where workers live")]
 RayAddress = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster's head; none: Ray starts here")]
 Tracked = Annotated[TrackerKind, typer.Option(help="auto: W&B online with a login, offline without")]
 InputShape = Annotated[str | None, typer.Option("--input", help="shape of one row: 1,28,28")]
-RetryFailed = Annotated[bool, typer.Option(help="run failed trials again")]
+RetryFailed = Annotated[bool, typer.Option(help="run failed trials again, and done ones without results on disk")]
 
 
 @app.command()
@@ -220,7 +220,9 @@ def export(
     root: Root = Path("runs"),
     form: Annotated[Form, typer.Option("--format", help="what to write")] = Form.safetensors,
     which: Annotated[Which, typer.Option(help="which network of the trial")] = Which.best,
-    output: Annotated[Path | None, typer.Option(help="the file; none: TRIAL.FORMAT in this folder")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="the file; none: TRIAL.FORMAT in this folder")
+    ] = None,
     input_: InputShape = None,
 ) -> None:
     """Write a trial's network to a file of its own."""

@@ -43,6 +43,7 @@ def export_trial(
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error), usage=True) from None
     file = output or Path(f"{row['id']}.{form}")
+    _check_not_ours(root, file)
     if not file.parent.is_dir():
         raise UserError(f"there is no folder {file.parent} to write to", usage=True)
     try:
@@ -52,6 +53,19 @@ def export_trial(
     _write(network, file, form, input_, row["id"])
     print(file)
     return 0
+
+
+OURS = ("trials", "cohorts", "experiments", "wandb", "cache", "prefect")  # folders of a run root
+
+
+def _check_not_ours(root: Path, file: Path) -> None:
+    """What a run has written is no place for an export: it would take a ledger's, a result's or a checkpoint's."""
+    try:
+        first = file.resolve().relative_to(root.resolve()).parts[:1]
+    except ValueError:
+        return
+    if first and (first[0].startswith("ledger") or first[0] in OURS):
+        raise UserError(f"{file} belongs to the run root {root} and is not replaced; name another file", usage=True)
 
 
 def find_trial(root: Path, trial: str) -> dict[str, Any]:
@@ -65,10 +79,12 @@ def find_trial(root: Path, trial: str) -> dict[str, Any]:
         UserError: there is none, or there are several.
     """
     from harness.ledger import Ledger
+    from harness.ledger_access import missing_ledger
     from harness.own_code import find_own_code, own_folders
 
     if not (root / "ledger.sqlite").is_file():
-        raise UserError(f"{root} is no run root: it has no ledger.sqlite", usage=True)
+        text = missing_ledger(root) or f"{root} is no run root: it has no ledger.sqlite"
+        raise UserError(text, usage=True)
     ledger = Ledger(root / "ledger.sqlite")
     try:
         rows = begins_with(root, ledger, trial)

@@ -53,6 +53,8 @@ def show_plan(file: Path, overrides: Sequence[str], options: Options, *, as_json
         console.print(table)
     console.print(f"{len(plan.due)} to train in {counted(len(plan.cohorts), 'cohort')}, {_expected(plan)}")
     console.print(f"{len(plan.done)} done already, {len(plan.failed)} failed before")
+    if plan.lost:
+        console.print(Text(plan.lost_text))
     try:
         check_room(steps.experiment.trials, inline=False, here=True)
     except SpecError as error:  # no fault of the file: it may be meant for a cluster
@@ -88,7 +90,9 @@ def _plan_json(steps: Steps, plan: Any) -> dict[str, Any]:
 
 
 def _unknown(root: Path, name: str) -> UserError:
-    return UserError(f"the run root {root} has no experiment {name}", usage=True)
+    from harness.ledger_access import missing_ledger
+
+    return UserError(missing_ledger(root) or f"the run root {root} has no experiment {name}", usage=True)
 
 
 def show_status(root: Path, name: str, *, as_json: bool) -> int:

@@ -150,7 +150,7 @@ class Steps:
             text += f", {len(plan.done)} done already"
         if plan.failed:
             text += f", {len(plan.failed)} failed before (--retry-failed runs them again)"
-        return text
+        return f"{text}\n{plan.lost_text}" if plan.lost else text
 
     def train(self) -> Any:
         """Trains what is due; the outcome is the ledger's."""
@@ -217,7 +217,8 @@ class Steps:
         attempt("the page", lambda: build_report(self.root, self.experiment.name), left_out, disk_ends=False)
         shared = self._shared_page(left_out)
         # also what a killed run could not tell; nothing new costs nothing
-        attempt("what W&B shows", lambda: self.tracker.report(self._tracked(), shared), left_out, disk_ends=False)
+        if self.summarise()["trials"]:  # none where the disk was full before the ledger knew of one
+            attempt("what W&B shows", lambda: self.tracker.report(self._tracked(), shared), left_out, disk_ends=False)
         for text in left_out:  # every result is written already
             self.note(f"{text}; `seedbed report {self.experiment.name}` tries again")
         stopped = self.train().exit_code == 130

@@ -28,6 +28,7 @@ from harness.outcome import Outcome, Plan
 from harness.own_code import own_folders
 from harness.parents import check_parents, divide
 from harness.planning import check_room, expected_seconds, plan_cohorts, shape_key
+from harness.runfolder import has_result
 from harness.spec import Trial
 from harness.tracking import FilesTracker, Tracker
 
@@ -47,7 +48,7 @@ class Driver:
         workers: at most so many workers at a time; 0 leaves it to the executor.
         tracker: where trials are shown beside their files.
         on_event: hears what happens (see docs/design.md, "Events").
-        retry_failed: run failed trials again.
+        retry_failed: run failed trials again, and done ones whose results were deleted.
         retries: deaths of a worker without progress in between that a cohort survives.
         grace: seconds that a stop waits for the next boundary.
     """
@@ -98,13 +99,16 @@ class Driver:
         state = self._states()
         check_parents(self.experiment.trials, state, str(self.experiment.path), self.root)
         done = [t for t in self.experiment.trials if self._is_done(state.get(t.id))]
+        lost = [t for t in done if not has_result(self.root, t.id)]
+        if self._retry_failed:
+            done = [t for t in done if t not in lost]
         failed = [t for t in self.experiment.trials if state.get(t.id) == "failed" and not self._retry_failed]
         settled = {t.id for t in (*done, *failed)}
         due = [t for t in self.experiment.trials if t.id not in settled]
         rates = self.ledger.rates()
         cohorts = [(tuple(c), expected_seconds(c, rates)) for c in plan_cohorts(due, self._slots_wanted(due), rates)]
         seconds = tuple(expected(self.root, c) for c, _ in cohorts)
-        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts), seconds)
+        return Plan(tuple(due), tuple(done), tuple(failed), tuple(cohorts), seconds, tuple(lost))
 
     def _states(self) -> dict[str, str]:
         wanted = {i for t in self.experiment.trials for i in (t.id, *t.parents)}
@@ -149,7 +153,8 @@ class Driver:
             write_json(self.folder / "trials.json", _listed(self.experiment))
             self.ledger.register(name, self.experiment.trials, budgets_of(self.experiment.trials))
             if self._retry_failed:
-                self.ledger.retry_failed([t.id for t in self.plan().due])
+                plan = self.plan()
+                self.ledger.retry([t.id for t in plan.due], [t.id for t in plan.lost])
                 self._retry_failed = False
             try:
                 self._train_due()

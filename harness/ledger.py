@@ -278,14 +278,14 @@ class Ledger:
                 fence_out(row["id"], row["fence"] + 1)
                 c.execute(_cohorts.update().where(_cohorts.c.id == row["id"]).values(fence=row["fence"] + 1))
             mine = {r["id"] for r in free}
-            update = _trials.update().where(_trials.c.id.in_(mine))
-            c.execute(update.values(trained_by=name, updated=time.time()))
+            c.execute(_trials.update().where(_trials.c.id.in_(mine)).values(trained_by=name, updated=time.time()))
         return [i for i in ids if i in mine]
 
-    def retry_failed(self, ids: Sequence[str]) -> None:
-        """Has failed trials planned again."""
+    def retry(self, ids: Sequence[str], lost: Sequence[str] = ()) -> None:
+        """Has trials planned again that failed, or that are done while their results are `lost`."""
+        again = (_trials.c.state == "failed") | (_trials.c.state.in_(FINAL) & _trials.c.id.in_(list(lost)))
         with self._writing() as c:
-            update = _trials.update().where(_trials.c.id.in_(list(ids)), _trials.c.state == "failed")
+            update = _trials.update().where(_trials.c.id.in_(list(ids)), again)
             c.execute(update.values(state="planned", trained_by=None, updated=time.time()))
 
     def _alive_among(self, c: sa.Connection, names: Iterable[str]) -> set[str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from harness import ledger_tables as tables
 from harness.files import NoSpaceError, make_folder, room_for
 
-__all__ = ["Database", "LedgerError"]
+__all__ = ["Database", "LedgerError", "missing_ledger"]
 
 LOCKED_SECONDS = 30.0  # how long a lock is waited for
 WRITERS = 0x5EEDBED  # PostgreSQL's advisory lock, which makes writers take turns
@@ -22,6 +22,15 @@ WRITERS = 0x5EEDBED  # PostgreSQL's advisory lock, which makes writers take turn
 
 class LedgerError(Exception):
     """The ledger cannot be read or written; one sentence that says why, and the mend."""
+
+
+def missing_ledger(root: Path) -> str:
+    """One sentence where a run root holds trials but its ledger is gone; empty otherwise."""
+    file = root.resolve() / "ledger.sqlite"
+    if file.exists() or not any((file.parent / "trials").glob("*/config.json")):
+        return ""
+    mend = f"`seedbed repair --root {file.parent}` rebuilds it"
+    return f"the ledger {file} is missing, though {file.parent} holds trials; {mend}"
 
 
 class Database:
@@ -90,8 +99,8 @@ class Database:
 
     def _check_lost(self, file: Path, rebuilt: bool) -> None:
         """A new ledger beside old trials would train them all again."""
-        if not rebuilt and not file.exists() and any((file.parent / "trials").glob("*/config.json")):
-            raise LedgerError(f"the ledger {file} is missing, though {file.parent} holds trials; {self._mend()}")
+        if not rebuilt and not file.exists() and (text := missing_ledger(file.parent)):
+            raise LedgerError(text)
 
     def _look(self) -> None:
         """SQLite would go on in a file that was deleted or replaced, where nobody finds it."""

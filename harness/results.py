@@ -37,10 +37,11 @@ def load(name: str, root: str | Path = "runs") -> Results:
         KeyError: the ledger knows no experiment of that name.
     """
     from harness.ledger import Ledger  # SQLAlchemy
+    from harness.ledger_access import missing_ledger
 
     file = Path(root) / "ledger.sqlite"
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: is {str(root)!r} a run root?")
+        raise FileNotFoundError(missing_ledger(Path(root)) or f"{file} does not exist: is {str(root)!r} a run root?")
     ledger = Ledger(file)
     try:
         row = ledger.experiment(name)

@@ -39,10 +39,15 @@ from harness.report.folders import read_json
 from harness.spec import Trial
 from nets.export import metadata_of
 
-__all__ = ["RunFolder", "check_network", "facts"]
+__all__ = ["RunFolder", "check_network", "facts", "has_result"]
 
 FILES = ("config.json", "metrics.jsonl", "result.json", "final.safetensors", "best.safetensors", "traceback.txt")
 FILM_SECONDS = 8  # that a video over training is meant to last
+
+
+def has_result(root: Path, trial: str) -> bool:
+    """Whether an ended trial's folder is still there, with what was found."""
+    return (root / "trials" / trial / "result.json").is_file()
 
 
 class RunFolder:

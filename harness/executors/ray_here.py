@@ -126,16 +126,22 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _folder() -> Path | None:
-    """The user's own folder for sessions, in a short path (sockets lie in it); None leaves the place to Ray."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"seedbed-{os.getuid()}"
+    """The folder for sessions, in a short path (sockets lie in it); None leaves the place to Ray.
+
+    Ray opens its folder to all users whenever it starts, so it lies in one that is the user's own.
+    """
+    private = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / f"seedbed-{os.getuid()}"
+    folder = private / "ray"
+    if len(str(folder)) > 40:
+        return None
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        ours = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+        for place in (private, folder):
+            place.mkdir(mode=0o700, exist_ok=True)
+            if place.is_symlink() or place.stat().st_uid != os.getuid():
+                return None
+            place.chmod(0o700)
     except OSError:
         return None
-    if not ours or len(str(folder)) > 40:
-        return None
-    folder.chmod(0o700)
     return folder
 
 

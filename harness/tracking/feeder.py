@@ -43,6 +43,11 @@ FOREIGN = (
     "WANDB_SWEEP_PARAM_PATH",
 )
 
+PLACES = (  # wandb's variable, the folder of the user's that it stands for, the one in wandb's folder of the run root
+    ("WANDB_DATA_DIR", os.environ.get("XDG_DATA_HOME") or "~/.local/share", "data"),
+    ("WANDB_CACHE_DIR", os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cache"),
+)
+
 
 def _read_messages(messages: queue.Queue[dict[str, Any]], finishing: threading.Event) -> None:
     """Move standard input into the queue, so that the driver's pipe never fills."""
@@ -86,6 +91,19 @@ def _clean_environment() -> None:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
+def _make_places(root: Path) -> None:
+    """wandb copies what it sends into folders of the user's; where they cannot be written, into the run root's."""
+    for name, usual, own in PLACES:
+        place = os.environ.get(name) or os.path.join(os.path.expanduser(usual), "wandb")
+        try:
+            os.makedirs(place, exist_ok=True)
+            if os.access(place, os.W_OK | os.X_OK):
+                continue
+        except OSError:
+            pass
+        os.environ[name] = str((root / "wandb" / own).resolve())
+
+
 def main(argv: list[str]) -> int:
     """Run the feeder; see the module's text."""
     if argv == ["login"]:
@@ -94,6 +112,7 @@ def main(argv: list[str]) -> int:
     make_folder(root / "wandb")
     protocol = _quiet(root / "wandb" / "feeder.log")
     _clean_environment()
+    _make_places(root)
     os.nice(10)
     answers = _sync(root, float(argv[2])) if mode == "sync" else [_feed(mode, root)]
     for answer in answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.experiment import load_experiment
 from harness.learner import BUILTIN
 from harness.ledger import Ledger
 from harness.processes import started_at
+from harness.results import load
 
 
 @pytest.fixture
@@ -111,3 +113,42 @@ def test_the_log_of_a_trial_has_what_its_worker_and_its_learner_said(
     monkeypatch.setenv("COLUMNS", "60")
     table = seedbed("status", "f", "--root", tmp_path / "runs")
     assert all(trial in table for trial in ids)  # whole, however narrow the terminal
+
+
+@pytest.mark.parametrize("command", ["status", "report", "stop", "logs", "export"])
+def test_a_missing_ledger_is_named_with_its_mend_not_a_missing_experiment(root: Path, command: str) -> None:
+    for file in root.glob("ledger.sqlite*"):
+        file.unlink()
+    trial = next(p.name for p in (root / "trials").iterdir())
+    name = trial if command in ("logs", "export") else "e"
+    done = CliRunner().invoke(app, [command, name, "--root", str(root)], catch_exceptions=False)
+    assert done.exit_code != 0
+    assert f"seedbed repair --root {root}" in done.output + str(done.exception)
+    with pytest.raises(FileNotFoundError, match="seedbed repair"):
+        load("e", root)
+
+
+def test_a_plan_names_results_that_were_deleted(root: Path) -> None:
+    file = root.parent / "e.yaml"
+    assert "no results on disk" not in seedbed("plan", file, "--root", root)
+    trial = min((root / "trials").iterdir())
+    shutil.rmtree(trial)
+    text = seedbed("plan", file, "--root", root)
+    assert "0 to train in 0 cohorts" in text
+    assert f"1 done trial has no results on disk any more (trials/{trial.name})" in text
+    assert "1 to train in 1 cohort" in seedbed("plan", file, "--root", root, "--retry-failed")
+
+
+@pytest.mark.parametrize(
+    "place", ["ledger.sqlite", "trials/{0}/final.safetensors", "experiments/e/new", "trials/../ledger.sqlite"]
+)
+def test_an_export_never_takes_the_place_of_what_a_run_has_written(root: Path, place: str) -> None:
+    trial = min(p.name for p in (root / "trials").iterdir())
+    file = root / place.format(trial)
+    done = CliRunner().invoke(app, ["export", trial, "--root", str(root), "-o", str(file)])
+    assert done.exit_code == 2
+    assert f"{file} belongs to the run root" in done.output
+    assert seedbed("status", "e", "--root", root).startswith("e: done")
+    assert not (root / "experiments/e/new").exists()
+    done = CliRunner().invoke(app, ["export", trial, "--root", str(root), "-o", str(root / "mine.safetensors")])
+    assert "belongs to the run root" not in done.output

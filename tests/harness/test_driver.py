@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,21 @@ def test_failed_trials_run_again_when_asked(tmp_path: Path):
     outcome, events = run(tmp_path, text, retry_failed=True)
     assert [e["state"] for e in events if e["kind"] == "trial"] == ["failed"]
     assert outcome.trials[0]["attempts"] == 2
+
+
+def test_a_done_trial_without_results_is_trained_again_when_asked(tmp_path: Path):
+    text = "trials: [{learner: toy, steps: 50, seeds: 2}]"
+    first, _ = run(tmp_path, text)
+    lost, kept = (tmp_path / "runs" / "trials" / t["id"] for t in first.trials)
+    shutil.rmtree(lost)
+    assert run(tmp_path, text)[1] == []
+    assert not lost.exists()
+    outcome, events = run(tmp_path, text, retry_failed=True)
+    assert [e["trial"] for e in events if e["kind"] == "trial"] == [lost.name]
+    assert (lost / "final.safetensors").is_file()
+    assert [t["attempts"] for t in outcome.trials] == [2, 1]
+    assert [t["score"] for t in outcome.trials] == [t["score"] for t in first.trials]
+    assert kept.is_dir()
 
 
 def test_a_nan_ends_its_lane_alone(tmp_path: Path):

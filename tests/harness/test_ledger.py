@@ -227,7 +227,7 @@ def test_a_trial_that_ended_meanwhile_is_neither_claimed_nor_opened(ledger: Ledg
     assert ledger.claim("e", ["a", "b"]) == ["b"]
     assert ledger.open_cohort("c", "e", ["a", "b"], (), ["a", "b"]) is None
     assert ledger.open_cohorts("e") == []
-    ledger.retry_failed(["a", "b"])
+    ledger.retry(["a", "b"])
     assert ledger.claim("e", ["a", "b"]) == (["a", "b"] if state == "failed" else ["b"])
 
 

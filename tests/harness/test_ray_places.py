@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,3 +206,18 @@ def test_the_token_decides_how_rays_client_speaks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("RAY_AUTH_MODE", "k8s")
     make_executor("ray", "127.0.0.1:6379")
     assert access.os.environ["RAY_AUTH_MODE"] == "k8s"
+
+
+def test_sessions_lie_where_no_other_user_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray opens its own folder to everybody when it starts."""
+    with tempfile.TemporaryDirectory(prefix="r") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        folder = ray_here._folder()
+        assert folder is not None
+        folder.chmod(0o777)  # as Ray does
+        private = Path(short) / f"seedbed-{os.getuid()}"
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+        assert private in folder.parents
+        folder.rmdir()
+        folder.symlink_to(tmp_path)
+        assert ray_here._folder() is None

@@ -242,3 +242,17 @@ def test_a_table_of_more_rows_than_wandb_keeps_arrives_whole(root: Path, tmp_pat
     table = json.loads(file.read_text())
     seed = table["columns"].index("seed")
     assert [cells[seed] for cells in table["data"]] == list(range(10_002))
+
+
+def test_a_home_that_cannot_be_written_costs_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb copies the page into the user's data folder first."""
+    (tmp_path / "no-home").write_text("a file, where no folder can be made")
+    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    trial = make_trial(tmp_path, 1)
+    page = tmp_path / "page.html"
+    page.write_text("<p>page</p>")
+    text = track(tmp_path, [trial], page)
+    assert "missing" not in text
+    assert "2 of 2" in text
