@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import psutil
+from harness.processes import started_at
 
 __all__ = ["SERVE_PID", "Stopper", "ending_with_serve"]
 
@@ -93,7 +93,8 @@ def ending_with_serve(log: Path) -> Iterator[None]:
 
 
 def _watch(serving: int, ended: threading.Event, log: Path) -> None:
-    while _runs(serving):
+    began = started_at(serving)
+    while began is not None and started_at(serving) == began:
         if ended.wait(LOOK_SECONDS):
             return
     with contextlib.suppress(OSError), log.open("ab") as file:
@@ -105,9 +106,3 @@ def _watch(serving: int, ended: threading.Event, log: Path) -> None:
     ended.wait(STOP_SECONDS)
     threading.Event().wait(LINGER_SECONDS)
     os._exit(130)
-
-
-def _runs(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
